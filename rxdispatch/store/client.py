@@ -18,8 +18,13 @@ from rxdispatch.store.advice import advise
 from rxdispatch.store.connections.connection import Connector
 from rxdispatch.store.connections.connection_pool import ConnectionPool
 from rxdispatch.store.connections.patience import Patience
-from rxdispatch.store.connections.server_identity import UNKNOWN, ServerIdentities
-from rxdispatch.store.connections.wire import Value, exchange, pack
+from rxdispatch.store.connections.server_identity import (
+    UNKNOWN,
+    ask_identity,
+    forget_identity,
+    identity_of,
+)
+from rxdispatch.store.connections.wire import Value, exchange, pack, receive, send
 from rxdispatch.store.fence import Fence
 from rxdispatch.store.request_attempts import RequestAttempts
 from rxdispatch.store.scripts import Script
@@ -66,7 +71,6 @@ class Client:
         self.redis: aioredis.Redis = aioredis.Redis(connection_pool=self.connector.pool)
         self.home = Home(f"client of {target.safe}")
         self._pool = ConnectionPool(self.connector, settings.connections)
-        self._identities = ServerIdentities()
         self._ever_answered = False
 
     async def open(self) -> None:
@@ -207,7 +211,7 @@ class Client:
             except ResponseError as error:
                 if fence is not None and fence.refused(error) and loop.time() < deadline:
                     clean = True
-                    self._identities.forget(connection)
+                    forget_identity(connection)
                     continue
                 attempts = attempts or self._attempts(operation, packed, read_only=read_only)
                 if not attempts.answered(error):
@@ -234,11 +238,10 @@ class Client:
         """Send a request, which names the server if there is a *fence*; return the reply."""
         if fence is None or not fence.on:
             return await exchange(connection, packed, patience)
-        identities = self._identities
-        identity = identities.get(connection) or await identities.ask(connection)
-        reply = await exchange(connection, identity.seal(packed), patience)
-        identity.answered()
-        fence.answered(identity.name)
+        identity = identity_of(connection) or await ask_identity(connection)
+        await send(connection, identity.seal(packed), patience)
+        reply = await receive(connection)
+        fence.answered(identity)
         return reply
 
     def _attempts(self, operation: str, packed: bytes, *, read_only: bool) -> RequestAttempts:

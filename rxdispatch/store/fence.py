@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from rxdispatch.log import get_logger
 from rxdispatch.relay import Relay
-from rxdispatch.store.connections.server_identity import UNKNOWN
+from rxdispatch.store.connections.server_identity import UNKNOWN, ServerIdentity
 
 __all__ = ["Fence"]
 
@@ -39,24 +39,26 @@ class Fence:
         replaced: Emits the new identity when another server has answered for the first time.
     """
 
-    __slots__ = ("_seen", "_server", "_source", "epochs", "on", "replaced")
+    __slots__ = ("_latest", "_seen", "_server", "_source", "epochs", "on", "replaced")
 
     def __init__(self, source: str) -> None:
         self._source = source
+        self._latest: ServerIdentity | None = None
         self._server = UNKNOWN
         self._seen: list[bytes] = []
         self.on = True
         self.epochs = 0
         self.replaced: Relay[bytes] = Relay(source)
 
-    def answered(self, server: bytes) -> None:
-        """A request was executed by *server*."""
-        if server != self._server:
-            self._change(server)
+    def answered(self, identity: ServerIdentity) -> None:
+        """A request that named *identity* was executed."""
+        if identity is not self._latest:
+            self._latest = identity
+            identity.answered()
+            if identity.name not in (self._server, UNKNOWN):
+                self._change(identity.name)
 
     def _change(self, server: bytes) -> None:
-        if server == UNKNOWN:
-            return
         before, self._server = self._server, server
         # A late answer of the server before this one is no news.
         if server in self._seen:

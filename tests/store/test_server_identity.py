@@ -74,6 +74,6 @@ def test_another_server_counts_once() -> None:
     fence.replaced.observable.subscribe(seen.append)
     with capture_logs() as logs:
         for name in (b"", b"a", b"a", b"b", b"a", b"b", b"", b"c"):
-            fence.answered(name)
+            fence.answered(ServerIdentity(name))
     assert ([b"b", b"c"], 2) == (seen, fence.epochs)
     assert [("a", "b"), ("b", "c")] == [(entry["old"], entry["new"]) for entry in logs]

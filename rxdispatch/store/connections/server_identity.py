@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from rxdispatch.store.connections.wire import pack, receive, send
 
-__all__ = ["UNKNOWN", "ServerIdentities", "ServerIdentity"]
+__all__ = ["UNKNOWN", "ServerIdentity", "ask_identity", "forget_identity", "identity_of"]
 
 UNKNOWN: Final = b""
 """The identity of a server that does not tell it: as an argument, it switches the fence off."""
 
+_ATTRIBUTE: Final = "_rxdispatch_server"
 _QUESTION: Final = pack(("INFO", "server")) + pack(("INFO", "replication"))
 _RUN: Final = re.compile(rb"^run_id:(\w{16})", re.MULTILINE)
 _HISTORY: Final = re.compile(rb"^master_replid:(\w{16})", re.MULTILINE)
@@ -51,44 +51,42 @@ class ServerIdentity:
 
     def seal(self, request: bytes) -> bytes:
         """Return *request* with this identity as its last argument, instead of an empty one."""
-        return b"".join((memoryview(request)[:-_EMPTY], self._end))
+        return request[:-_EMPTY] + self._end
 
     def answered(self) -> None:
         """The server has answered a request: from the next one on, this is an older answer."""
         self._end = self._later
 
 
-class ServerIdentities:
+# A connection never reaches another process, so it asks once. But a process can change its
+# identity: when it has been a replica, or gets its first one. The answer is an attribute of the
+# connection, because a dictionary with weak keys takes ten times as long for each request.
+
+
+def identity_of(connection: AbstractConnection) -> ServerIdentity | None:
+    """Return the identity of the server that *connection* has reached, if it has asked."""
+    found: ServerIdentity | None = getattr(connection, _ATTRIBUTE, None)
+    return found
+
+
+async def ask_identity(connection: AbstractConnection) -> ServerIdentity:
     """
-    The identity of the server behind each open connection.
+    Ask the server over *connection* for its identity.
 
-    A connection never reaches another process, so it asks once. But a process can change its
-    identity: when it has been a replica, or gets its first one.
+    After any error the caller must abort the connection.
     """
+    await send(connection, _QUESTION)
+    general, replication = await _info(connection), await _info(connection)
+    run, history = _RUN.search(general), _HISTORY.search(replication)
+    name = b"%s-%s" % (run[1], history[1]) if run and history else UNKNOWN
+    identity = ServerIdentity(name)
+    setattr(connection, _ATTRIBUTE, identity)
+    return identity
 
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[AbstractConnection, ServerIdentity] = WeakKeyDictionary()
 
-    def get(self, connection: AbstractConnection) -> ServerIdentity | None:
-        """Return the identity of the server that *connection* has reached, if it has asked."""
-        return self._known.get(connection)
-
-    async def ask(self, connection: AbstractConnection) -> ServerIdentity:
-        """
-        Ask the server over *connection*.
-
-        After any error the caller must abort the connection.
-        """
-        await send(connection, _QUESTION)
-        general, replication = await _info(connection), await _info(connection)
-        run, history = _RUN.search(general), _HISTORY.search(replication)
-        name = b"%s-%s" % (run[1], history[1]) if run and history else UNKNOWN
-        identity = self._known[connection] = ServerIdentity(name)
-        return identity
-
-    def forget(self, connection: AbstractConnection) -> None:
-        """Have *connection* ask again."""
-        self._known.pop(connection, None)
+def forget_identity(connection: AbstractConnection) -> None:
+    """Have *connection* ask again before its next script."""
+    setattr(connection, _ATTRIBUTE, None)
 
 
 async def _info(connection: AbstractConnection) -> bytes:
