@@ -14,7 +14,7 @@ from rxdispatch.claim import Claim, Settlement
 from rxdispatch.log import get_logger
 from rxdispatch.results import ClaimBatch
 
-__all__ = ["Intake", "Intakes"]
+__all__ = ["Intake", "Intakes", "WorkerInbox", "WorkerInboxListener"]
 
 T = TypeVar("T")
 
@@ -45,6 +45,61 @@ class Intake(Protocol):
         ...
 
 
+class WorkerInboxListener(Protocol):
+    """What the inbox of a worker calls."""
+
+    def woken(self) -> None:
+        """There may be something to claim."""
+        ...
+
+    def due(self, seconds: float) -> None:
+        """A task is due in *seconds*, earlier than was known."""
+        ...
+
+    def delivered(self, claims: list[Claim[Any]], age: float) -> None:
+        """*claims* were handed over *age* seconds ago."""
+        ...
+
+    def cancelled(self, tokens: Sequence[int]) -> None:
+        """The claims with these *tokens* were cancelled; any, if there are none."""
+        ...
+
+
+class WorkerInbox(Protocol):
+    """Where an operator claims, and waits for what the board hands over."""
+
+    def listen(self, listener: WorkerInboxListener) -> DisposableBase:
+        """Call *listener* until the returned disposable is disposed."""
+        ...
+
+    @property
+    def room(self) -> int | None:
+        """For how many more tasks the worker is parked; None if it has no inbox on the board."""
+        ...
+
+    async def claim(self, limit: int, *, park: int, ids: Sequence[str] | None = None) -> ClaimBatch:
+        """
+        Claim up to *limit* tasks, of *ids* if given.
+
+        If there are fewer, wait on the board for at most *park* more.
+        """
+        ...
+
+    async def confirm(
+        self, claims: list[Claim[Any]], on_written: Callable[[], None]
+    ) -> list[Claim[Any]]:
+        """Tell the board that *claims* were read; returns those that are lost."""
+        ...
+
+    def lose(self, claims: Iterable[Claim[Any]]) -> None:
+        """Note that *claims* are lost."""
+        ...
+
+    def leave(self) -> None:
+        """Wait no more; in the background, what was handed over and not read goes back."""
+        ...
+
+
 class Intakes:
     """
     The intakes of one board in this process, and the board's background work.
@@ -53,19 +108,20 @@ class Intakes:
 
     Args:
         board: The board's name.
-        claim_batch: A function that claims tasks, and returns in how many seconds another is due.
         settle: The board's ``settle``.
+        inbox: A function that returns a new inbox: of kinds, of a worker, with a lease.
     """
 
     def __init__(
         self,
         board: str,
-        claim_batch: Callable[..., Awaitable[ClaimBatch]],
         settle: Callable[[list[Settlement]], Awaitable[list[bool]]],
+        inbox: Callable[[Sequence[str] | None, str | None, float], WorkerInbox],
     ) -> None:
         self._board = board
-        self._claim_batch = claim_batch
         self._settle = settle
+        #: Returns a new inbox of a worker: for which kinds, its label, the seconds of its leases.
+        self.inbox = inbox
         self._enlisted: set[Intake] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[ClaimBatch]] = set()
@@ -79,18 +135,6 @@ class Intakes:
         """Renew the claims of all intakes, as another server may not know some of them."""
         for intake in tuple(self._enlisted):
             intake.renew_soon()
-
-    async def claim_batch(
-        self,
-        limit: int,
-        *,
-        ids: Sequence[str] | None = None,
-        kinds: Sequence[str] | None = None,
-        worker: str | None = None,
-        lease: float = 30.0,
-    ) -> ClaimBatch:
-        """Claim up to *limit* tasks, and return in how many seconds another is due."""
-        return await self._claim_batch(limit, ids=ids, kinds=kinds, worker=worker, lease=lease)
 
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
         """Release *claims* in the background; the board's owner waits for that when it closes."""
@@ -168,7 +212,8 @@ class Intakes:
 
     def _return_unread(self, reading: asyncio.Task[ClaimBatch]) -> None:
         if not reading.cancelled() and reading.exception() is None:
-            self.give_back(reading.result().claims)
+            batch = reading.result()
+            self.give_back([*batch.claims, *batch.handed])
 
     async def _settle_quietly(self, settlements: list[Settlement]) -> None:
         """Settle; a failure is logged, and the leases then lapse."""

@@ -63,11 +63,6 @@ class BoardLike(Protocol):
         ...
 
     @property
-    def hints(self) -> Observable[None]:
-        """A hot stream that emits when there may be something to claim."""
-        ...
-
-    @property
     def _intakes(self) -> Intakes:
         """The object through which operators claim, give back and settle."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
@@ -34,6 +35,7 @@ EventKind = Literal[
     "dead",
     "redriven",
     "discarded",
+    "undelivered",
 ]
 
 
@@ -46,15 +48,18 @@ class BoardStats:
         settled: Claims that this handle ended.
         refused: Settlements that the board refused because the token was no longer valid: another
             worker may do, or may have done, the same task again.
-        lost: Claims whose token a renewal found to be no longer valid.
+        lost: Claims whose token a renewal found to be no longer valid, or that were cancelled.
         epochs: How often another server has taken over the board, as far as this handle has seen:
             after a failover, or a start.
+        undelivered: Tasks that were handed to a worker, which did not confirm them in time, as
+            this handle has found. Where the number grows, a host freezes, or a loop is blocked.
     """
 
     settled: int
     refused: int
     lost: int
     epochs: int = 0
+    undelivered: int = 0
 
 
 @attrs.frozen(slots=True)
@@ -73,10 +78,14 @@ class ClaimBatch:
     Attributes:
         claims: The claimed tasks.
         due_in: Seconds until the next scheduled task is ready; None when there is none.
+        handed: Tasks that were handed over before; the worker has to confirm them.
+        parked: How many workers wait on the board.
     """
 
     claims: list[Claim[Any]]
     due_in: float | None
+    handed: Sequence[Claim[Any]] = ()
+    parked: int = 0
 
 
 @attrs.frozen(slots=True)

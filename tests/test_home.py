@@ -77,7 +77,6 @@ def board_uses(board: rxd.Board[Any], claim: rxd.Claim[Any]) -> list[Callable[[]
         board.redrive,
         lambda: rxd.run(board.claims(until="idle")),
         lambda: rxd.run(board.events),
-        lambda: rxd.run(board.hints),
     ]
 
 

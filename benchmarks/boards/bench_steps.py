@@ -57,7 +57,7 @@ WORK: Final[Steps] = {
     **BELOW,
     "call: retries and limits in time": ["store/client.py", "store/connections/connection_pool.py"],
     "claim: read the reply": ["boards/redis/engine.py:RedisEngine.claim"],
-    "claim: task and Claim": ["boards/claim_reader.py", "boards/task_codec.py"],
+    "claim: task and Claim": ["boards/claiming/claim_reader.py", "boards/task_codec.py"],
     "claim: hold and renew": [
         "tasks/_lease_keeper.py:LeaseKeeper.add",
         "tasks/_lease_keeper.py:LeaseKeeper._tick",
@@ -69,7 +69,7 @@ WORK: Final[Steps] = {
     "settle: batch and pass on": ["tasks/_settle.py", "streams/_run.py"],
     "settle: settlements and answers": [
         "boards/base.py",
-        "boards/claim_writer.py",
+        "boards/claiming/claim_writer.py",
         "rxdispatch/claim.py:Outcome.settlement",
         "tasks/_lease_keeper.py",
     ],

@@ -12,7 +12,6 @@ from typing import Final
 
 from benchmarks.figures.record import FigureRecord
 from benchmarks.growth.costs import CallCost, Costs
-from rxdispatch.boards.redis.hints import FIRST
 
 __all__ = [
     "add_formulas",
@@ -36,8 +35,6 @@ KEPT: Final = 60.0
 """Seconds for which the server keeps a reply."""
 FULL: Final = 0.8
 """The utilisation up to which queues stay short."""
-MESSAGES: Final = 3
-"""Wake-ups that a single task causes: it is ready, no task is ready, all tasks are done."""
 
 
 def full_rate(costs: Costs, batch: float) -> float:
@@ -63,16 +60,16 @@ def mean_wait(service: float, busy: float) -> float:
     return service * busy / (2 * (1 - busy))
 
 
-def herd(costs: Costs, workers: int, *, turns: bool) -> float:
+def herd(costs: Costs, workers: int, *, handed: bool) -> float:
     """
     Return the server's microseconds for a single task among idle workers.
 
-    Each worker receives each wake-up. With *turns* about :data:`FIRST` workers claim, else all
-    workers do; one claim finds the task, and the others find nothing.
+    If it is *handed* over, one worker receives a message with the task. Otherwise each worker
+    receives a message and claims; one claim finds the task, and the others find nothing.
     """
-    claims = min(workers, FIRST) if turns else workers
     found = costs.submit.at(1) + costs.claim.at(1) + costs.settle.at(1)
-    return found + (claims - 1) * costs.nothing + MESSAGES * costs.hint.b * workers
+    told = 1 if handed else workers
+    return found + (told - 1) * costs.nothing + costs.hint.b * told
 
 
 def heartbeat_call(costs: Costs, size: int, share: float, feeds: int) -> float:
@@ -123,9 +120,9 @@ def _idle_workers(costs: Costs, record: FigureRecord) -> None:
     """What a single task costs a server with many idle workers."""
     group = "server CPU of a single task, by idle workers"
     for workers in IDLE:
-        for case, turns in (("if all claimed at once", False), ("in turns", True)):
-            cost = herd(costs, workers, turns=turns)
-            base = "if all claimed at once" if turns else None
+        for case, handed in (("if all claimed at once", False), ("handed over", True)):
+            cost = herd(costs, workers, handed=handed)
+            base = "if all claimed at once" if handed else None
             record.add(
                 case, cost, "us", group=group, x=workers, base=base, most_a_second=1e6 / cost
             )

@@ -124,8 +124,8 @@ async def _herd(
     """Measure single tasks that find all workers idle."""
     # Long enough for all workers to become idle again.
     tasks, pause = 6, 0.2 + 0.003 * workers
-    channel = BoardKeys.of("rxd", board.name).hints
-    while (await server.redis.pubsub_numsub(channel))[0][1] < workers:  # noqa: ASYNC110
+    parked = BoardKeys.of("rxd", board.name).key("parked")
+    while await server.redis.zcard(parked) < workers:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     await asyncio.sleep(pause)
     own = (await child.ask("cpu"))["cpu"]
@@ -137,9 +137,9 @@ async def _herd(
     cpu, scripts = await server.cpu() - cpu - quiet, await server.scripts() - scripts
     own = ((await child.ask("cpu"))["cpu"] - own) * US
     record.control("a task among idle workers is done", (await board.counts()).done == tasks)
-    # One script submits the task and one settles it. A worker that has just claimed does not poll
-    # for a second, so all other scripts are claims for this task.
-    claims = max(1.0, scripts / tasks - 2)
+    # One script submits the task and one settles it; the others are polls, and few claims by which
+    # a worker parks again.
+    claims = max(0.0, scripts / tasks - 2)
     record.add("claims", claims, "", group=HERD, x=workers)
     record.add("server CPU", cpu / tasks, "us", group=HERD, x=workers)
     record.add("CPU of the workers", own / tasks, "us", group=HERD, x=workers)

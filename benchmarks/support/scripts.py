@@ -21,8 +21,8 @@ async def _run(board: Any, operation: str, script: Script, args: list[Any]) -> A
     names = engine._keys
     session = names.key("session:bare")
     keys = [session if name == "session" else names.key(name) for name in script.keys]
-    head = (names.events, names.hints, b"", b"", b"", 0, next(_requests), b"")
-    return await engine._client.run(operation, script, keys, (*head, *args), engine.fence)
+    head = (names.events, names.joined, b"", b"", b"", 0, next(_requests), b"")
+    return await engine._calls._client.run(operation, script, keys, (*head, *args), engine.fence)
 
 
 async def submit_script(board: Any, rows: list[bytes]) -> bytes:
@@ -33,7 +33,9 @@ async def submit_script(board: Any, rows: list[bytes]) -> bytes:
 
 async def claim_script(board: Any, limit: int) -> tuple[int, list[bytes]]:
     """Claim up to *limit* tasks; return the first token, and the ids."""
-    reply = await _run(board, "claim", _CLAIM, [limit, 30_000_000, b"w", 0, b"any"])
+    reply = await _run(
+        board, "claim", _CLAIM, [limit, 30_000_000, b"w", 0, b"", b"", 0, 0, b"n", b"any"]
+    )
     return reply[0], reply[2]
 
 

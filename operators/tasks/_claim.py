@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.checks import integer, kind_tuple
 from rxdispatch.claim import Claim
@@ -18,6 +19,7 @@ from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.operators._subscription import Downstream, operator_of
 from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
+from rxdispatch.operators.tasks._handed import Handed
 from rxdispatch.operators.tasks._outage import Outage
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
@@ -27,7 +29,16 @@ __all__ = ["claim"]
 log = get_logger(__name__)
 
 POLL = 1.4
-"""Seconds between claims of an idle worker, before jitter: the delay that a lost hint costs."""
+"""Seconds between claims of an idle worker, before jitter: the delay that a lost message costs."""
+
+POLLS = 20
+"""About how many claims a second all idle workers of a board make together."""
+
+DELIVERIES = 16
+"""After so many deliveries a worker claims, which tells the board what it has read."""
+
+SOON = 0.001
+"""Seconds until a task that is due counts as due."""
 
 AHEAD = 0.05
 """Seconds of work to claim ahead: enough to hide a round trip, too little to hoard tasks."""
@@ -106,9 +117,8 @@ class _Claimer(Downstream[Claim[Any]]):
         self._prefetch = prefetch
         self._most = prefetch  # fewer while answers take too long
         self._lease = lease
-        self._worker = worker
-        self._kinds = kinds
-        self._hints = SingleAssignmentDisposable()
+        self._inbox = board._intakes.inbox(kinds, worker, lease)
+        self._sources = CompositeDisposable()
         self._buffer = ClaimBuffer(
             board,
             lease,
@@ -118,12 +128,17 @@ class _Claimer(Downstream[Claim[Any]]):
             on_stop=self.complete,
             on_error=self.fail,
         )
+        self._handed = Handed(board, self._inbox, self._buffer, self._on_released)
         self._claiming: asyncio.Task[None] | None = None
         self._suspects = 0  # held at the last look
         self._promising = False  # whether the board may have something ready
         self._hinted = False  # whether a hint came while a claim was under way
         self._sweep = True  # whether it is time to look even without room
         self._done = False
+        self._deliveries = 0  # since the last claim
+        # What came while a claim was under way, whose reply may be older.
+        self._due_at = math.inf
+        self._cancelled: set[int] = set()
         self._outage = Outage(
             lambda error: log.warning("claims_waiting", board=board.name, error=error),
             lambda: log.info("claims_going_on", board=board.name),
@@ -134,26 +149,73 @@ class _Claimer(Downstream[Claim[Any]]):
 
     def connect(self, source: Observable[Any]) -> abc.DisposableBase:
         """Take the items of *source* as hints; the disposable ends everything."""
+        self._sources.add(self._inbox.listen(self))
         # Hints are few and never wait: they must not ask the valve below.
-        self._hints.disposable = source.subscribe(
-            self._hint, self.fail, self._on_completed, scheduler=LoopScheduler(self.loop)
+        self._sources.add(
+            source.subscribe(
+                lambda _: self.woken(),
+                self.fail,
+                self._on_completed,
+                scheduler=LoopScheduler(self.loop),
+            )
         )
-        self._hint()
+        self.woken()
         return Disposable(self.dispose)
 
     def clear(self) -> None:
         """Stop claiming; claims that were not emitted go back, even if they are on their way."""
-        self._hints.dispose()
-        self._buffer.close()
+        self._sources.dispose()
         if self._claiming is not None:
             self._claiming.cancel()
+        self._inbox.leave()
+        self._buffer.close()
 
     # -- what happens ------------------------------------------------------------------------
 
-    def _hint(self, _: Any = None) -> None:
+    def woken(self) -> None:
         """There may be tasks to claim."""
         self._hinted = self._promising = True
+        if self._inbox.room is not None:
+            # Even without room: others may have to be told of what this worker leaves.
+            self._sweep = True
         self._advance()
+
+    def due(self, seconds: float) -> None:
+        """A task is due in *seconds*."""
+        at = self.loop.time() + max(seconds, SOON)
+        if self._claiming is not None:
+            self._due_at = min(self._due_at, at)
+        elif self.timer is not None and self.timer.when() > at:
+            self._look_again(max(seconds, SOON))
+
+    def delivered(self, claims: list[Claim[Any]], age: float) -> None:
+        """The board has handed *claims* over."""
+        self._deliveries += 1
+        self._handed.add(claims, age)
+        if self._deliveries >= DELIVERIES:
+            self._promising = True
+        self._advance()
+
+    def _on_released(self) -> None:
+        """What was handed over waits in the buffer, or has begun."""
+        if self._surplus():
+            # Others share the room downstream. First the board must hand nothing more over.
+            self._sweep = True
+            self._advance()
+
+    def _surplus(self) -> int:
+        """How many claims wait for which there is no room, in spite of what the board was told."""
+        over = len(self._buffer.waiting) - self._ahead
+        return over if over > 0 and self._buffer.room() <= 0 else 0
+
+    def cancelled(self, tokens: Sequence[int]) -> None:
+        """The claims with these *tokens* were cancelled; any, if there are none."""
+        if tokens:
+            self._inbox.lose(self._buffer.keeper.held(tokens))
+            if self._claiming is not None:
+                self._cancelled.update(tokens)
+        else:
+            self._buffer.keeper.renew_soon(0.0)
 
     def _on_completed(self) -> None:
         """There are no more hints: look once more and complete."""
@@ -168,10 +230,20 @@ class _Claimer(Downstream[Claim[Any]]):
 
     def _wanted(self) -> int:
         buffer = self._buffer
-        waiting, room = len(buffer.waiting), buffer.room()
+        waiting, room = len(buffer.waiting) + buffer.withheld, buffer.room()
         if room <= 0 and waiting * 2 > self._ahead:
             return 0
         return min(self._prefetch - buffer.keeper.out, room + self._ahead - waiting, self._most)
+
+    def _free(self) -> int:
+        """For how many tasks there is room now, so that they may be handed over at any time."""
+        buffer = self._buffer
+        waiting = len(buffer.waiting) + buffer.withheld
+        return max(0, min(self._prefetch - buffer.keeper.out, buffer.room() - waiting, 65_535))
+
+    def _unparked(self) -> bool:
+        """Whether there is room, and the board hands nothing over until the next claim."""
+        return not self._done and self._inbox.room == 0 and self._free() > 0
 
     def _weigh(self, wanted: int, took: float) -> None:
         """
@@ -207,7 +279,9 @@ class _Claimer(Downstream[Claim[Any]]):
             return
         if self._outage.lasts and not self._hinted and self.timer is not None:
             return  # The server gets a moment, unless a hint says that it is back.
-        wanted = self._wanted() if self._promising else 0
+        # A worker that is not parked any more has to claim as soon as it has room again.
+        promising = self._promising or self._unparked()
+        wanted = self._wanted() if promising else 0
         if wanted > 0 or self._sweep:
             self._sweep = False
             if wanted > 0:
@@ -221,16 +295,19 @@ class _Claimer(Downstream[Claim[Any]]):
                 self._claim(max(0, wanted)), context=self.home.copy()
             )
             self._claiming.add_done_callback(self._claimed, context=self.home.copy())
-        elif self._done and not (self._promising or buffer.waiting or suspects):
+        elif self._done and not (promising or buffer.waiting or buffer.withheld or suspects):
             self.complete()
 
     async def _claim(self, wanted: int) -> None:
         self._hinted = False
+        self._deliveries = 0
+        self._due_at = math.inf
+        self._cancelled.clear()
         began = self.loop.time()
+        # Something may have been handed over since; in this turn, the inbox notes what was read.
+        wanted = max(0, min(wanted, self._wanted()))
         try:
-            batch = await self._board._intakes.claim_batch(
-                wanted, kinds=self._kinds, worker=self._worker, lease=self._lease
-            )
+            batch = await self._inbox.claim(wanted, park=0 if self._done else self._free())
         except StoreUnavailableError as error:
             self._outage.failed(error)
             if error.maybe_executed and wanted:
@@ -239,18 +316,28 @@ class _Claimer(Downstream[Claim[Any]]):
             return
         self._outage.answered()
         if self.closed:
-            self._board._intakes.give_back(batch.claims)
+            self._board._intakes.give_back([*batch.claims, *batch.handed])
             return
         if wanted > 0:
             self._weigh(wanted, self.loop.time() - began)
-            self._promising = self._hinted or len(batch.claims) >= wanted
-        wait = POLL * random.uniform(0.7, 1.3)
+            self._promising = self._hinted or len(batch.claims) + len(batch.handed) >= wanted
+        if not wanted and (over := self._surplus()):
+            self._board._intakes.give_back(self._buffer.surplus(over))
+        wait = max(POLL, batch.parked / POLLS) * random.uniform(0.7, 1.3)
         if batch.due_in is not None:
-            # At least a millisecond: a timer may fire slightly early, before the task is due.
-            wait = min(wait, max(batch.due_in, 0.001))
-        self._look_again(wait)
-        self._buffer.add(batch.claims)
+            # A timer may fire slightly early, before the task is due.
+            wait = min(wait, max(batch.due_in, SOON))
+        self._look_again(max(min(wait, self._due_at - self.loop.time()), SOON))
+        self._handed.add(self._still_wanted(batch.handed), self.loop.time() - began)
+        self._buffer.add(self._still_wanted(batch.claims))
         self._suspects = self._buffer.keeper.suspects
+
+    def _still_wanted(self, claims: Sequence[Claim[Any]]) -> list[Claim[Any]]:
+        """Return those of *claims* that were not cancelled while their claim was under way."""
+        if not self._cancelled:
+            return list(claims)
+        self._inbox.lose([claim for claim in claims if claim.token in self._cancelled])
+        return [claim for claim in claims if claim.token not in self._cancelled]
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None

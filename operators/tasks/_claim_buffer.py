@@ -61,6 +61,7 @@ class ClaimBuffer:
         self.emitted = 0
         self.stopped = False
         self.waiting: deque[Claim[Any]] = deque()
+        self._withheld: dict[int, Claim[Any]] = {}
         self.keeper = LeaseKeeper(board, lease, self._left, self._recall)
         self._attached = board._intakes.enlist(self)
 
@@ -68,11 +69,38 @@ class ClaimBuffer:
         """How many claims downstream can take now."""
         return sys.maxsize if self._below is None else self._below.room()
 
+    @property
+    def withheld(self) -> int:
+        """How many held claims are not to be emitted yet."""
+        return len(self._withheld)
+
     def add(self, claims: list[Claim[Any]]) -> None:
         """Hold *claims*, and emit as many as there is room for."""
         self.keeper.add(claims)
         self.waiting.extend(claims)
         self.pump()
+
+    def hold(self, claims: list[Claim[Any]], renew_within: float) -> None:
+        """Hold *claims* that are not to be emitted yet; renew them soon."""
+        self.keeper.add(claims, renew_within)
+        self._withheld.update((claim.token, claim) for claim in claims)
+
+    def release(self, claims: list[Claim[Any]]) -> None:
+        """Emit *claims* that were held, as soon as there is room."""
+        withheld = self._withheld
+        self.waiting.extend(c for c in claims if withheld.pop(c.token, None) is not None)
+        self.pump()
+
+    def drop(self, claims: list[Claim[Any]]) -> None:
+        """Give back those of *claims* that were held and not emitted."""
+        withheld = self._withheld
+        self._board._intakes.give_back(
+            [c for c in claims if withheld.pop(c.token, None) is not None]
+        )
+
+    def surplus(self, count: int) -> list[Claim[Any]]:
+        """Remove and return the last *count* claims that wait."""
+        return [self.waiting.pop() for _ in range(count)]
 
     def pump(self) -> None:
         """Emit as many claims as there is room for; may be called from within ``on_next``."""
@@ -84,10 +112,15 @@ class ClaimBuffer:
             while self.waiting and not self.stopped and (room := self.room()) > 0:
                 # As many as there is room for before asking again: each question goes down the
                 # whole chain of valves.
+                now = self.keeper.now()
                 while room > 0 and self.waiting and not self.stopped:
                     claim = self.waiting.popleft()
                     if claim._state & LOST:
                         continue  # it was lost while it waited
+                    if claim._deadline <= now:
+                        # The process was stopped meanwhile: another worker may have the task.
+                        self._board._intakes.give_back([claim])
+                        continue
                     room -= 1
                     self.emitted += 1
                     on_next(claim)
@@ -108,8 +141,10 @@ class ClaimBuffer:
         if self.stopped:
             return
         self.stopped = True
-        waiting = [claim for claim in self.waiting if not claim._state & LOST]
+        unseen = [*self.waiting, *self._withheld.values()]
+        waiting = [claim for claim in unseen if not claim._state & LOST]
         self.waiting.clear()
+        self._withheld.clear()
         self._board._intakes.give_back(waiting)
         if not self.keeper.out:
             self._attached.dispose()
@@ -147,7 +182,8 @@ class ClaimBuffer:
         recalled = [claim for claim in self.waiting if claim.token in tokens]
         if recalled:
             self.waiting = deque(c for c in self.waiting if c.token not in tokens)
-        return recalled
+        withheld = [self._withheld.pop(token) for token in tokens & self._withheld.keys()]
+        return recalled + withheld
 
     def _left(self) -> None:
         if not self.stopped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -86,8 +86,9 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
             on_error=self.fail,
         )
         self._board = board
-        self._lease = lease
-        self._worker = worker
+        self._inbox = board._intakes.inbox(None, worker, lease)
+        # Only to hear of claims that are cancelled: this operator waits for nothing.
+        self._listening = self._inbox.listen(self)
         self._ids: dict[str, None] = {}
         self._asked: list[str] = []  # being claimed
         self._claiming: asyncio.Task[None] | None = None
@@ -115,10 +116,29 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
 
     def clear(self) -> None:
         """Give back claims that were not emitted, and claims that the call under way brings."""
+        self._listening.dispose()
         self._buffer.close()
         self._ids.clear()
         if self._claiming is not None:
             self._claiming.cancel()
+
+    def woken(self) -> None:
+        """Do nothing: it claims what its source names."""
+
+    def due(self, seconds: float) -> None:
+        """Do nothing: it claims what its source names."""
+
+    def delivered(self, claims: list[Claim[Any]], age: float) -> None:  # noqa: ARG002
+        """Give back what was handed over by mistake."""
+        self._board._intakes.give_back(claims)
+
+    def cancelled(self, tokens: Sequence[int]) -> None:
+        """Stop the handlers of claims that were cancelled."""
+        keeper = self._buffer.keeper
+        if tokens:
+            self._inbox.lose(keeper.held(tokens))
+        else:
+            keeper.renew_soon(0.0)
 
     def room(self) -> int:
         """How many more items may wait for their marks or for room below."""
@@ -142,9 +162,9 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         ids = self._asked = list(self._ids)[:BATCH]
         for task_id in ids:
             del self._ids[task_id]
-        claim_batch = self._board._intakes.claim_batch
+        inbox = self._inbox
         batch = await self._outage.until_answered(
-            lambda: claim_batch(len(ids), ids=ids, worker=self._worker, lease=self._lease), 0.1, 0.5
+            lambda: inbox.claim(len(ids), park=0, ids=ids), 0.1, 0.5
         )
         self._asked = []
         self._buffer.add(batch.claims)

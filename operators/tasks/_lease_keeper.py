@@ -73,6 +73,10 @@ class LeaseKeeper:
         """How many claims are held."""
         return len(self._held)
 
+    def now(self) -> float:
+        """Return the time on the clock of leases."""
+        return self._clock()
+
     @property
     def suspects(self) -> int:
         """How many of the held claims are of tasks with a crash behind them."""
@@ -80,8 +84,8 @@ class LeaseKeeper:
             self._suspects = {token for token in self._suspects if token in self._held}
         return len(self._suspects)
 
-    def add(self, claims: Iterable[Claim[Any]]) -> None:
-        """Hold *claims* from now on."""
+    def add(self, claims: Iterable[Claim[Any]], within: float | None = None) -> None:
+        """Hold *claims* from now on; renew them *within* seconds, or a third of the lease."""
         held, gone, watchers, count = self._held, self._gone, self._watchers, self._held.__len__
         for claim in claims:
             claim._watchers = watchers
@@ -96,8 +100,13 @@ class LeaseKeeper:
                 self._suspects.add(claim.token)
         if held:
             self._empty.clear()
+            third = self._lease / 3
+            wait = third if within is None else min(within, third)
+            if self._timer is not None and self._timer.when() > self._loop.time() + wait:
+                self._timer.cancel()
+                self._timer = None
             if self._timer is None and self._renewal is None:
-                self._wait(self._lease / 3)
+                self._wait(wait)
 
     def claim_changed(self, claim: Claim[Any], change: Change) -> None:
         """Forget *claim*, unless it was only recalled and must still be given back."""
@@ -113,24 +122,29 @@ class LeaseKeeper:
         """Return the held claims."""
         return [claim for held in self._held.values() if (claim := held()) is not None]
 
+    def held(self, tokens: Iterable[int]) -> list[Claim[Any]]:
+        """Return the held claims with these *tokens*."""
+        refs = [self._held[token] for token in tokens if token in self._held]
+        return [claim for ref in refs if (claim := ref()) is not None]
+
     async def idle(self) -> None:
         """Wait until nothing is held."""
         await self._empty.wait()
 
     # -- renewal -----------------------------------------------------------------------------
 
-    def renew_soon(self) -> None:
-        """Renew every claim at a random moment within a short while."""
+    def renew_soon(self, within: float = SOON) -> None:
+        """Renew every claim at a random moment *within* seconds, to learn which are lost."""
         if not self._held:
             return
         self._all = True
         if self._renewal is None:
             if self._timer is not None:
                 self._timer.cancel()
-            self._wait(self._moment())
+            self._wait(self._moment(within))
 
-    def _moment(self) -> float:
-        return random.uniform(0.0, min(SOON, self._lease / 10))
+    def _moment(self, within: float = SOON) -> float:
+        return random.uniform(0.0, min(within, self._lease / 10))
 
     def _wait(self, delay: float) -> None:
         self._timer = self._loop.call_later(
@@ -159,10 +173,13 @@ class LeaseKeeper:
         self._all = False
         due = [c for c in claims if now < c._deadline < newest]
         if due:
-            self._renewal = self._loop.create_task(self._renew(due), context=self._home.copy())
-            self._renewal.add_done_callback(self._renewed, context=self._home.copy())
+            self._begin(due)
         else:
             self._next(self._lease / 3)
+
+    def _begin(self, due: list[Claim[Any]]) -> None:
+        self._renewal = self._loop.create_task(self._renew(due), context=self._home.copy())
+        self._renewal.add_done_callback(self._renewed, context=self._home.copy())
 
     async def _renew(self, due: list[Claim[Any]]) -> None:
         # A server that does not answer must not delay the moment when the lease counts as lost.

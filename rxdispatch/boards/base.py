@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from reactivex import Observable
-from reactivex import operators as rx
 
 from rxdispatch.boards.checks import check_claim, id_list, task_iterable, worker_label
-from rxdispatch.boards.claim_reader import ClaimReader
-from rxdispatch.boards.claim_writer import ClaimWriter
-from rxdispatch.boards.engine import CHUNK, Engine
+from rxdispatch.boards.claiming.board_inbox import BoardInbox
+from rxdispatch.boards.claiming.claim_reader import ClaimReader
+from rxdispatch.boards.claiming.claim_writer import ClaimWriter
+from rxdispatch.boards.engine import CHUNK, ClaimReply, Engine
 from rxdispatch.boards.group_commit import GroupCommit
 from rxdispatch.boards.joining import hints_until, wait_until_joined
 from rxdispatch.boards.portions import (
@@ -37,7 +37,6 @@ from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.results import (
     BoardStats,
-    ClaimBatch,
     Counts,
     DeadLetter,
     KindState,
@@ -68,15 +67,12 @@ class Board(Generic[P]):
         self._name = name
         self._engine = engine
         self._codec: TaskCodec[P] = TaskCodec(payload)
-        self._intakes = Intakes(name, self._claim_batch, self.settle)
+        self._intakes = Intakes(name, self.settle, self._inbox)
         self._reader = ClaimReader(self, engine, self._codec, self._intakes)
         self._group = GroupCommit(engine.submit, self._intakes.spawn, most=CHUNK, most_bytes=BYTES)
         self._writer = ClaimWriter(self, engine)
         self._home = Home(f"board {name!r}", moves=True)
         self._events = self._home.guard(engine.events)
-        self._hints: Observable[None] = self._home.guard(engine.signals).pipe(
-            rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
-        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r})"
@@ -85,11 +81,6 @@ class Board(Generic[P]):
     def name(self) -> str:
         """The board's name."""
         return self._name
-
-    @property
-    def hints(self) -> Observable[None]:
-        """Hot; emits when there may be something to claim. A hint may get lost."""
-        return self._hints
 
     @property
     def events(self) -> Observable[TaskEvent]:
@@ -177,13 +168,11 @@ class Board(Generic[P]):
         """
         only = kind_tuple(kinds)
         worker_label(worker)
-        source = hints_until(until, self._hints, partial(self.join, kinds=only))
+        source = hints_until(until, partial(self.join, kinds=only))
         claiming = claim_operator(self, prefetch=prefetch, lease=lease, worker=worker, kinds=only)
         caller = sys._getframe(1)
         made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        # This wraps the hints, as there are far fewer of them than of claims.
-        hints = WatchedHints(source, self._name, made_at)
-        return hints.pipe(claiming)
+        return WatchedHints(source, self._name, made_at).pipe(claiming)
 
     async def claim(
         self,
@@ -211,25 +200,25 @@ class Board(Generic[P]):
         only = kind_tuple(kinds)
         if ids is not None and only is not None:
             raise ConfigError("kinds must be None when ids are given", kinds)
-        batch = await self._claim_batch(limit, ids=ids, kinds=only, worker=worker, lease=lease)
-        return batch.claims
-
-    async def _claim_batch(
-        self,
-        limit: int,
-        *,
-        ids: Sequence[str] | None,
-        kinds: Sequence[str] | None,
-        worker: str | None,
-        lease: float | timedelta,
-    ) -> ClaimBatch:
-        """Claim as :meth:`claim` does, and say in how many seconds another task is due."""
         integer("limit", limit, 0)
         self._home.check()
-        lease = seconds("lease", lease, zero=False)
-        if ids is not None:
-            ids = id_list(ids)
-        return await self._reader.claim(limit, ids, kinds, worker_label(worker), lease)
+        span = seconds("lease", lease, zero=False)
+        wanted = None if ids is None else id_list(ids)
+        label = worker_label(worker)
+
+        async def step(most: int, some: Sequence[str] | None) -> ClaimReply:
+            return await self._engine.claim(most, some, only, label, span)
+
+        return (await self._reader.claim(limit, wanted, step, label, span)).claims
+
+    def _inbox(
+        self, kinds: Sequence[str] | None, worker: str | None, lease: float
+    ) -> BoardInbox[P]:
+        """Return a new inbox of *worker*, which takes tasks of *kinds*, or of all."""
+        self._home.check()
+        label = worker_label(worker)
+        inbox = self._engine.inbox(kinds, label, lease)
+        return BoardInbox(inbox, self._reader, self._writer, self._intakes, label, lease)
 
     # -- holding and ending ------------------------------------------------------------------
 
@@ -342,8 +331,8 @@ class Board(Generic[P]):
         """
         Make tasks dead with the reason ``cancelled``; claims on them are lost.
 
-        A worker cancels the running handler at the next renewal of the claim: within a third of
-        the lease, 10 s by default. The board refuses a settlement of that claim.
+        A worker that claims with :meth:`claims` is told, and cancels the running handler at once.
+        Other workers notice at the next renewal. The board refuses a settlement of that claim.
 
         Returns:
             For each id, whether there was something to cancel.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 from reactivex import Observable
+from reactivex.abc import DisposableBase
 
 from rxdispatch.boards.task_codec import NewTask, TaskCodec, created_of
 from rxdispatch.checks import integer
@@ -20,10 +21,14 @@ from rxdispatch.task import Status, Task
 __all__ = [
     "CHUNK",
     "DEFAULTS",
+    "DELIVERY_LEASE",
     "ClaimReply",
     "ClaimedTask",
     "DeadRow",
+    "Delivery",
     "Engine",
+    "Inbox",
+    "InboxListener",
     "Options",
     "Signal",
     "StoredState",
@@ -35,6 +40,9 @@ CHUNK = 1000
 
 DEFAULTS = (3, 0.0, 100_000)
 """``max_crashes``, ``remember`` and ``dead_limit`` of a board if no handle gives them."""
+
+DELIVERY_LEASE = 2.0
+"""Seconds in which a worker has to confirm what was handed to it; ``inboxes.lua`` has it too."""
 
 Signal = Literal["ready", "joined", "reconnected"]
 
@@ -93,10 +101,94 @@ class ClaimedTask(msgspec.Struct, gc=False):
 
 
 class ClaimReply(NamedTuple):
-    """The tasks that one call has claimed, and the seconds until another task is due."""
+    """
+    The reply to one claim.
+
+    Attributes:
+        found: The claimed tasks.
+        due_in: Seconds until another task is due; None if none is, or others come for it.
+        handed: Tasks that were handed over before, and that the worker had not read.
+        parked: How many workers are parked, for which it polls less often.
+        read: Up to which delivery the worker has now read everything.
+    """
 
     found: list[ClaimedTask]
     due_in: float | None
+    handed: Sequence[ClaimedTask] = ()
+    parked: int = 0
+    read: int = 0
+
+
+class Delivery(NamedTuple):
+    """
+    Tasks that the board hands to a parked worker.
+
+    Attributes:
+        found: The tasks, claimed for this worker.
+        handed_at: When, on the clock of leases; minus infinity if that is not known.
+    """
+
+    found: list[ClaimedTask]
+    handed_at: float
+
+
+class InboxListener(Protocol):
+    """What an inbox calls."""
+
+    def woken(self) -> None:
+        """There may be something to claim."""
+        ...
+
+    def due(self, seconds: float) -> None:
+        """A task is due in *seconds*, earlier than was known."""
+        ...
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Tasks were handed over."""
+        ...
+
+    def cancelled(self, tokens: Sequence[int]) -> None:
+        """The claims with these *tokens* were cancelled; any, if there are none."""
+        ...
+
+
+class Inbox(Protocol):
+    """Where one worker waits for tasks."""
+
+    def listen(self, listener: InboxListener) -> DisposableBase:
+        """Call *listener* until the returned disposable is disposed."""
+        ...
+
+    @property
+    def room(self) -> int | None:
+        """For how many more tasks the worker is parked; None if it has no inbox on the board."""
+        ...
+
+    @property
+    def read(self) -> int:
+        """The number up to which the worker has read every delivery."""
+        ...
+
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, park: int, read: int
+    ) -> ClaimReply:
+        """
+        Sweep, and claim up to *limit* tasks, of *ids* if given.
+
+        If there are fewer, wait for at most *park* more. *read* is what :attr:`read` was when
+        *limit* was counted.
+        """
+        ...
+
+    async def confirm(
+        self, held: Sequence[tuple[str, int]], lease: float, on_written: Callable[[], None]
+    ) -> list[bool]:
+        """Renew (id, token) pairs; call *on_written* as soon as the request is on its way."""
+        ...
+
+    async def leave(self) -> None:
+        """Wait no more: what was handed over and not read goes back."""
+        ...
 
 
 class StoredState(NamedTuple):
@@ -174,6 +266,15 @@ class Engine(Protocol):
     @property
     def events(self) -> Observable[TaskEvent]:
         """Hot: what happens to tasks, in all processes."""
+        ...
+
+    @property
+    def undelivered(self) -> int:
+        """How many tasks this handle has seen to lapse before their workers confirmed them."""
+        ...
+
+    def inbox(self, kinds: Sequence[str] | None, worker: str, lease: float) -> Inbox:
+        """Return a new inbox of *worker*, which claims tasks of *kinds*, or of all."""
         ...
 
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import Disposable
 
 from rxdispatch.boards.engine import Engine
 from rxdispatch.errors import ConfigError, StoreUnavailableError
@@ -49,33 +49,29 @@ async def wait_until_joined(engine: Engine, board: str, kinds: Sequence[str] | N
         watch.dispose()
 
 
-def hints_until(
-    until: Any, hints: Observable[None], join: Callable[[], Coroutine[Any, Any, None]]
-) -> Observable[None]:
+def hints_until(until: Any, join: Callable[[], Coroutine[Any, Any, None]]) -> Observable[None]:
     """
-    Return *hints* as a stream that ends when a stream of claims has to complete.
+    Return a stream that emits nothing, and ends when a stream of claims has to complete.
 
     Raises:
         ConfigError: If *until* is not ``never``, ``idle`` or ``joined``.
     """
     match until:
         case "never":
-            return hints
+            return reactivex.never()
         case "idle":
             return reactivex.empty()
         case "joined":
-            return _hints_until_joined(hints, join)
+            return _until_joined(join)
         case _:
             raise ConfigError("until must be 'never', 'idle' or 'joined'", until)
 
 
-def _hints_until_joined(
-    hints: Observable[None], join: Callable[[], Coroutine[Any, Any, None]]
-) -> Observable[None]:
-    """Return *hints* as a stream that completes when *join* returns."""
+def _until_joined(join: Callable[[], Coroutine[Any, Any, None]]) -> Observable[None]:
+    """Return a stream that completes when *join* returns."""
 
     def subscribe(
-        observer: abc.ObserverBase[None], scheduler: abc.SchedulerBase | None = None
+        observer: abc.ObserverBase[None], _: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         def ended(task: asyncio.Task[None]) -> None:
             if task.cancelled():
@@ -86,13 +82,12 @@ def _hints_until_joined(
             else:
                 observer.on_completed()
 
-        watch = hints.subscribe(observer.on_next, scheduler=scheduler)
         joined = asyncio.get_running_loop().create_task(join(), context=Context())
         joined.add_done_callback(ended)
 
         def stop() -> None:
             joined.cancel()
 
-        return CompositeDisposable(watch, Disposable(stop))
+        return Disposable(stop)
 
     return Observable(subscribe)

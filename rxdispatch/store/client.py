@@ -109,6 +109,7 @@ class Client:
         keys: Sequence[bytes],
         args: Sequence[Value],
         fence: Fence | None = None,
+        on_written: Callable[[], None] | None = None,
     ) -> Any:
         """
         Run *script*.
@@ -122,6 +123,7 @@ class Client:
             args: The arguments of the script.
             fence: Gives the script one more argument, the last: which server process the connection
                 has reached; empty if that is unknown.
+            on_written: Called when the request is written, before the reply; for each attempt.
 
         Raises:
             ConfigError: If the client is closed or used in another event loop, or the server's ACL
@@ -139,6 +141,7 @@ class Client:
             pack((b"EVALSHA", script.sha, count, *keys, *args)),
             lambda: pack((b"EVAL", script.text, count, *keys, *args)),
             fence,
+            on_written=on_written,
         )
 
     async def call(self, operation: str, *command: Value) -> Any:
@@ -159,12 +162,15 @@ class Client:
         fence: Fence | None = None,
         *,
         read_only: bool = False,
+        on_written: Callable[[], None] | None = None,
     ) -> Any:
         self.home.check()
         if self._pool.closed:
             # Not "unavailable": a caller that waits for the server would wait forever.
             raise ConfigError(f"{operation}: the hub must be open", "closed")
-        return await self._repeat(operation, packed, full, fence, read_only=read_only)
+        return await self._repeat(
+            operation, packed, full, fence, read_only=read_only, on_written=on_written
+        )
 
     async def _repeat(
         self,
@@ -174,6 +180,7 @@ class Client:
         fence: Fence | None,
         *,
         read_only: bool,
+        on_written: Callable[[], None] | None,
     ) -> Any:
         loop = asyncio.get_running_loop()
         pool, attempt = self._pool, self.settings.attempt_timeout
@@ -195,7 +202,12 @@ class Client:
                 if not connection.is_connected:
                     await self.connector.reach(connection, min(attempt, deadline - loop.time()))
                 patience = Patience(
-                    connection, attempt=attempt, deadline=deadline, cap=cap, size=len(packed)
+                    connection,
+                    attempt=attempt,
+                    deadline=deadline,
+                    cap=cap,
+                    size=len(packed),
+                    on_written=on_written,
                 )
                 with patience:
                     sent = True

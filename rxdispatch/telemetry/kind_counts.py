@@ -11,7 +11,7 @@ import attrs
 from rxdispatch.log import get_logger
 from rxdispatch.results import EventKind, KindState, TaskEvent
 
-__all__ = ["OTHER", "KindCounts", "KindRow"]
+__all__ = ["OTHER", "KindCount", "KindCounts"]
 
 log = get_logger(__name__)
 
@@ -22,7 +22,7 @@ _EVENTS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 
 
 @attrs.define
-class KindRow:
+class KindCount:
     """
     The counts of one label.
 
@@ -61,7 +61,7 @@ class KindCounts:
         self._limit = limit
         self._counts_events = False
         self._full = False
-        self.rows: Mapping[str, KindRow] = {}
+        self.rows: Mapping[str, KindCount] = {}
         self._add("default")
 
     def expect_events(self) -> None:
@@ -87,7 +87,7 @@ class KindCounts:
         for label, row in self.rows.items():
             row.unfinished = amounts[label]
 
-    def _row(self, kind: str) -> KindRow:
+    def _row(self, kind: str) -> KindCount:
         # The label first: it may replace the dict.
         label = self._label(kind)
         return self.rows[label]
@@ -108,4 +108,4 @@ class KindCounts:
 
     def _add(self, label: str) -> None:
         events = dict.fromkeys(_EVENTS, 0) if self._counts_events else dict[EventKind, int]()
-        self.rows = {**self.rows, label: KindRow(events=events)}
+        self.rows = {**self.rows, label: KindCount(events=events)}

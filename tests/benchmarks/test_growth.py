@@ -87,12 +87,13 @@ def test_a_queue_waits_half_a_service_at_half_the_load() -> None:
     assert (0.5, 2.0) == pytest.approx((mean_wait(1.0, 0.5), mean_wait(1.0, 0.8)))
 
 
-def test_idle_workers_in_turns_cost_less() -> None:
-    """Only four claim instead of all; each hint reaches all workers in both cases."""
+def test_a_task_that_is_handed_over_costs_the_same_among_any_number() -> None:
+    """One worker hears of it and claims, instead of all."""
     found = COSTS.submit.at(1) + COSTS.claim.at(1) + COSTS.settle.at(1)
-    assert found == pytest.approx(herd(COSTS, 1, turns=True) - 3 * COSTS.hint.b)
-    spared = herd(COSTS, 100, turns=False) - herd(COSTS, 100, turns=True)
-    assert 96 * COSTS.nothing == pytest.approx(spared)
+    assert found == pytest.approx(herd(COSTS, 1, handed=True) - COSTS.hint.b)
+    assert herd(COSTS, 1, handed=True) == pytest.approx(herd(COSTS, 100, handed=True))
+    spared = herd(COSTS, 100, handed=False) - herd(COSTS, 100, handed=True)
+    assert 99 * (COSTS.nothing + COSTS.hint.b) == pytest.approx(spared)
 
 
 def test_heartbeats_reach_every_feed() -> None:

@@ -9,6 +9,7 @@ import weakref
 from typing import Any
 
 import pytest
+from reactivex import operators as rx
 
 from rxdispatch.boards.base import Board
 from rxdispatch.boards.memory.board import MemoryBoard
@@ -70,7 +71,7 @@ async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
     assert len(engine._table._later) <= 1500
     await board.submit(Task(0, id="late", delay=10.0))
     assert (1, 0, 0, 0, 1) == await counts(board)
-    assert 9.9 < ((await board._intakes.claim_batch(1)).due_in or 0.0) <= 10.0
+    assert 9.9 < ((await board._engine.claim(1, None, None, "w", 30.0)).due_in or 0.0) <= 10.0
 
 
 async def test_kinds_are_forgotten() -> None:
@@ -113,11 +114,12 @@ async def test_a_board_with_ready_tasks_is_collected() -> None:
     assert table() is None
 
 
-async def test_each_kind_gives_its_own_hints() -> None:
-    """A hint comes when a kind leaves zero ready tasks, whatever is ready of other kinds."""
+async def test_each_kind_gives_its_own_signals() -> None:
+    """A signal comes when a kind leaves zero ready tasks, whatever is ready of other kinds."""
     board: MemoryBoard[int] = MemoryBoard("b")
-    hints: list[None] = []
-    with board.hints.subscribe(hints.append):
+    hints: list[str] = []
+    signals = board._engine.signals.pipe(rx.filter(lambda signal: signal == "ready"))
+    with signals.subscribe(hints.append):
         for kind, expected in (("x", 1), ("a", 2), ("a", 2), ("x", 2)):
             await board.submit(Task(0, kind=kind))
             assert expected == len(hints)

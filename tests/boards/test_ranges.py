@@ -74,11 +74,12 @@ class Stored:
         flat = await call("ask", "ZRANGE", bench.key("ranges"), 0, -1, "WITHSCORES")
         ranges: list[Range] = []
         for member, score in zip(flat[::2], flat[1::2], strict=True):
-            first, count, size = struct.unpack_from(">dHH", member)
+            first, count, handed, size, inbox = struct.unpack_from(">dHBHB", member)
+            assert (0, 0) == (handed, inbox)
             assert float(score) == first
-            places = [float(place) for place in member[12 + size :].split()]
+            places = [float(place) for place in member[14 + size :].split()]
             assert count == len(places)
-            ranges.append(Range(int(first), member[12 : 12 + size].decode(), places))
+            ranges.append(Range(int(first), member[14 : 14 + size].decode(), places))
         # For a task that stands aside, ``place`` has its member.
         assert members == {hashes["place"].pop(task_id) for task_id in aside}
         return cls(sets, hashes, ranges)
@@ -384,7 +385,7 @@ def told(events: list[TaskEvent], before: Stored) -> dict[str, bool]:
                 assert state not in {"", "dead"}, event
             case "dead" if not token:
                 assert state not in {"", "dead"}, event
-            case "done" | "retried" | "released" | "crashed":
+            case "done" | "retried" | "released" | "crashed" | "undelivered":
                 assert state == token, event
             case "dead":
                 # If the lease has lapsed, "crashed" comes before.

@@ -80,8 +80,8 @@ async def test_a_claim_carries_no_errors(server: Place) -> None:
         client: Any = bench.hub.client
         plain, replies = client.run, list[Any]()
 
-        async def run(*args: Any) -> Any:
-            replies.append(await plain(*args))
+        async def run(*args: Any, **options: Any) -> Any:
+            replies.append(await plain(*args, **options))
             return replies[-1]
 
         client.run = run

@@ -12,7 +12,7 @@ def test_names_share_one_hash_tag() -> None:
     """All keys and channels of a board are in one slot of a cluster."""
     names = BoardKeys.of("rxd", "jobs")
     assert b"{rxd:jobs}:ready" == names.key("ready")
-    assert all(name.startswith(b"{rxd:jobs}:") for name in (names.events, names.hints))
+    assert all(name.startswith(b"{rxd:jobs}:") for name in (names.events, names.joined))
 
 
 def test_namespaces_are_apart() -> None:
@@ -43,7 +43,7 @@ def test_databases_have_channels_of_their_own() -> None:
     """A server separates the keys of its databases, but not their channels."""
     boards = [BoardKeys.of("rxd", "jobs", db) for db in (0, 1, 11)]
     fleets = [FleetKeys.of("rxd", db) for db in (0, 1, 11)]
-    channels = {name for board in boards for name in (board.events, board.hints)}
+    channels = {name for board in boards for name in (board.events, board.joined)}
     assert 9 == len(channels | {fleet.changes for fleet in fleets})
     assert 1 == len({board.tag for board in boards}) == len({fleet.keys for fleet in fleets})
     assert BoardKeys.of("rxd", "jobs") == boards[0]

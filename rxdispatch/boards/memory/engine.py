@@ -8,6 +8,7 @@ from itertools import islice
 
 from reactivex import Observable
 
+from rxdispatch.boards.claiming.signal_inbox import SignalEngine
 from rxdispatch.boards.engine import (
     CHUNK,
     ClaimedTask,
@@ -29,7 +30,7 @@ from rxdispatch.task import Status
 __all__ = ["MemoryEngine"]
 
 
-class MemoryEngine:
+class MemoryEngine(SignalEngine):
     """
     Keeps the tasks of a board in a table of this process, for one event loop.
 
@@ -41,6 +42,7 @@ class MemoryEngine:
         self._table = TaskTable()
         self._paused = False
         self._signals: Relay[Signal] = Relay("signals")
+        self.cancelled: Relay[Sequence[int]] = Relay("cancelled")
 
     @property
     def instant(self) -> bool:
@@ -123,12 +125,17 @@ class MemoryEngine:
         """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
         table = self._table
         answers: list[bool] = []
+        ended: list[int] = []
         for task_id in ids:
             row = table.rows.get(task_id)
             answers.append(row is not None and row.mark != DEAD)
             if row is not None and row.mark != DEAD:
+                if row.lease is not None:
+                    ended.append(row.lease.token)
                 table.bury(row, "cancelled")
         self._signal()
+        if ended:
+            self.cancelled.emit(ended)
         return answers
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from reactivex import Observable
 from reactivex import operators as rx
-from redis.exceptions import ResponseError
 
 from rxdispatch.boards.engine import (
     ClaimedTask,
@@ -21,7 +20,8 @@ from rxdispatch.boards.engine import (
     Unfinished,
 )
 from rxdispatch.boards.event_format import read_events
-from rxdispatch.boards.redis.hints import read_hints
+from rxdispatch.boards.redis.confirmations import Confirmations
+from rxdispatch.boards.redis.inbox import RedisInbox
 from rxdispatch.boards.redis.keys import BoardKeys
 from rxdispatch.boards.redis.layout import (
     LENGTHS,
@@ -35,17 +35,17 @@ from rxdispatch.boards.redis.layout import (
     record_of,
     runs_of_kinds,
 )
-from rxdispatch.boards.redis.session import Request, RequestSession
+from rxdispatch.boards.redis.script_calls import ScriptCalls
+from rxdispatch.boards.redis.session import Request
 from rxdispatch.boards.task_codec import NewTask, id_bytes, id_text, pack_cause, unpack_cause
 from rxdispatch.claim import Settlement
-from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
+from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.results import Counts, KindState, TaskEvent
 from rxdispatch.store.client import Client
 from rxdispatch.store.fence import Fence
 from rxdispatch.store.pubsub.channels import Channels
-from rxdispatch.store.refusal import state_of
-from rxdispatch.store.scripts import Script, load_script
+from rxdispatch.store.scripts import load_script
 from rxdispatch.task import Status
 
 __all__ = ["RedisEngine"]
@@ -55,9 +55,6 @@ log = get_logger(__name__)
 _KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
 _PAGE: Final = 256
 _UNSURE: Final = 64
-FORMAT: Final = "1"
-"""The number of the stored format; the scripts refuse another."""
-
 READ_BYTES: Final = 1024 * 1024
 """After this many bytes, a reply to ``read`` ends."""
 
@@ -120,24 +117,25 @@ class RedisEngine:
     def __init__(
         self, client: Client, channels: Channels, namespace: str, board: str, options: Options
     ) -> None:
-        #: What this handle knows about the server that answers it.
-        self.fence = Fence(f"board {board!r}")
-        self._client = client
         self._board = board
-        self._options = options
         self._keys = BoardKeys.of(namespace, board, client.target.db)
-        self._session = RequestSession(client, self._keys)
-        self._head: tuple[bytes | str, ...] = (
-            self._keys.events,
-            self._keys.hints,
-            *("" if value is None else repr(value) for value in options),
-        )
-        self._key_names: dict[Script, tuple[bytes, ...]] = {}
+        self._calls = ScriptCalls(client, self._keys, board, options)
+        self._session = self._calls.session
         self._abandoned: list[Request] = []
-        self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(read_hints())
+        self._channels = channels
+        self._undelivered = 0
+        self._confirmations = Confirmations(self._renew)
+        self._signals: Observable[Signal] = channels.channel(self._keys.joined).pipe(
+            rx.map(_signal)
+        )
         self._events: Observable[TaskEvent] = channels.channel(self._keys.events).pipe(
             rx.filter(lambda message: message is not None), rx.flat_map(read_events)
         )
+
+    @property
+    def fence(self) -> Fence:
+        """What this handle knows about the server that answers it."""
+        return self._calls.fence
 
     @property
     def instant(self) -> bool:
@@ -146,8 +144,13 @@ class RedisEngine:
 
     @property
     def signals(self) -> Observable[Signal]:
-        """Hot: tasks may be ready, none may be unfinished, or messages may have been missed."""
+        """Hot: none may be unfinished, or messages may have been missed."""
         return self._signals
+
+    @property
+    def undelivered(self) -> int:
+        """How many tasks this handle has seen to lapse before their workers confirmed them."""
+        return self._undelivered
 
     @property
     def events(self) -> Observable[TaskEvent]:
@@ -165,7 +168,7 @@ class RedisEngine:
                 ttl = max(1, _micro(entry.ttl)) if entry.ttl else 0
                 options = f"{entry.priority} {_micro(entry.delay)} {ttl}"
             args += (id_bytes(entry.id), record_of(entry), options)
-        return _bits(await self._run_once("submit", _SUBMIT, args))
+        return _bits(await self._calls.run_once("submit", _SUBMIT, args))
 
     async def claim(
         self,
@@ -176,20 +179,35 @@ class RedisEngine:
         lease: float,
     ) -> ClaimReply:
         """Sweep, then claim up to *limit* tasks of *ids*, or of *kinds*, or of all."""
+        which: tuple[bytes, ...] = (b"any",)
+        if ids is not None:
+            which = (b"only", *map(id_bytes, ids))
+        elif kinds is not None:
+            which = (b"kinds", *map(kind_bytes, kinds))
+        return (await self._claim(limit, worker, lease, (b"", b"", 0, 0, b"n", *which)))[0]
+
+    def inbox(self, kinds: Sequence[str] | None, worker: str, lease: float) -> RedisInbox:
+        """Return a new inbox of *worker*, which claims tasks of *kinds*, or of all."""
+        name = RedisInbox.new_name(self._keys.suffix)
+
+        async def claim(limit: int, args: Sequence[_Value]) -> tuple[ClaimReply, list[Any]]:
+            return await self._claim(limit, worker, lease, args)
+
+        channel = self._channels.channel(self._keys.inbox(name))
+        return RedisInbox(channel, name, claim, self._confirmations.add, kinds)
+
+    async def _claim(
+        self, limit: int, worker: str, lease: float, waiting: Sequence[_Value]
+    ) -> tuple[ClaimReply, list[Any]]:
         given_up, self._abandoned = self._abandoned, []
         args: list[_Value] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
         args.append(len(given_up))
         for lost in given_up:
             args += (lost.slot, lost.number)
-        if ids is not None:
-            args += (b"only", *map(id_bytes, ids))
-        elif kinds is not None:
-            args += (b"kinds", *map(kind_bytes, kinds))
-        else:
-            args.append(b"any")
+        args += waiting
         request = self._session.begin()
         try:
-            base, due, found, records, history, vanished = await self._once(
+            base, due, found, records, history, vanished, *rest = await self._calls.once(
                 "claim", _CLAIM, args, request
             )
         except BaseException as error:
@@ -219,14 +237,23 @@ class RedisEngine:
             # The server has evicted their records, or another client has deleted them.
             first = id_text(vanished[0])
             log.error("tasks_vanished", board=self._board, count=len(vanished), first=first)
-        return ClaimReply(claimed, None if due < 0 else due / 1e6)
+        self._undelivered += rest[5]
+        return ClaimReply(claimed, None if due < 0 else due / 1e6), rest
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         """Extend leases; returns False where the token no longer holds."""
+        return await self._renew(held, lease, None)
+
+    async def _renew(
+        self,
+        held: Sequence[tuple[str, int]],
+        lease: float,
+        on_written: Callable[[], None] | None,
+    ) -> list[bool]:
         args: list[_Value] = [_micro(lease), len(held)]
         args += [id_bytes(task_id) for task_id, _ in held]
         args += [token for _, token in held]
-        return _bits(await self._run("renew", _RENEW, args))
+        return _bits(await self._calls.run("renew", _RENEW, args, on_written))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End claims; returns False where the token no longer holds."""
@@ -254,7 +281,7 @@ class RedisEngine:
             request = self._session.begin()
             doubtful = False
             try:
-                bits = _bits(await self._once("settle", _SETTLE, args, request))
+                bits = _bits(await self._calls.once("settle", _SETTLE, args, request))
             except BaseException as error:
                 doubtful = _maybe_executed(error)
                 if doubtful:
@@ -270,28 +297,28 @@ class RedisEngine:
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
         """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
-        return _bits(await self._run_once("cancel", _CANCEL, list(map(id_bytes, ids))))
+        return _bits(await self._calls.run_once("cancel", _CANCEL, list(map(id_bytes, ids))))
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
         """Make dead tasks ready; returns how many, and *until* for the next call."""
         args: list[_Value] = ["all", until]
         if ids is not None:
             args = ["some", *map(id_bytes, ids)]
-        count, until_bytes = await self._run_once("redrive", _REDRIVE, args)
+        count, until_bytes = await self._calls.run_once("redrive", _REDRIVE, args)
         return count, until_bytes.decode()
 
     async def pause(self, paused: bool, kind: str | None) -> None:
         """Pause or resume all claims, or those of *kind*."""
         which = [] if kind is None else [kind_bytes(kind)]
-        await self._run("pause" if paused else "resume", _PAUSE, [int(paused), *which])
+        await self._calls.run("pause" if paused else "resume", _PAUSE, [int(paused), *which])
 
     async def counts(self) -> Counts:
         """How many tasks have each mark."""
-        return Counts(*await self._run("counts", _COUNTS, []))
+        return Counts(*await self._calls.run("counts", _COUNTS, []))
 
     async def kinds(self) -> dict[str, KindState]:
         """The kinds that have unfinished tasks."""
-        default, paused_kinds, counted = await self._run("kinds", _BY_KIND, [])
+        default, paused_kinds, counted = await self._calls.run("kinds", _BY_KIND, [])
         amounts = dict(zip(counted[::2], map(int, counted[1::2]), strict=True))
         amounts[b"default"] = default
         paused = read_kinds(paused_kinds)
@@ -303,11 +330,11 @@ class RedisEngine:
 
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 if there is none."""
-        return max(0, int(await self._run("lag", _LAG, []))) / 1e6
+        return max(0, int(await self._calls.run("lag", _LAG, []))) / 1e6
 
     async def get(self, task_id: str) -> StoredState | None:
         """The stored state of one task; None if its id is not known."""
-        reply = await self._run("get", _GET, [id_bytes(task_id)])
+        reply = await self._calls.run("get", _GET, [id_bytes(task_id)])
         if reply is None:
             return None
         mark, record, past, worker, grave = reply
@@ -325,12 +352,12 @@ class RedisEngine:
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
         """The records of tasks; the reply ends after about 1 MiB."""
         args: list[_Value] = [READ_BYTES, *map(id_bytes, ids)]
-        return [body_of(record) or None for record in await self._run("read", _READ, args)]
+        return [body_of(record) or None for record in await self._calls.run("read", _READ, args)]
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first, and *after* for the next page."""
         args: list[_Value] = [after or "-inf", _PAGE]
-        ids, records, graves, times = await self._run("dead letters", _DEAD, args)
+        ids, records, graves, times = await self._calls.run("dead letters", _DEAD, args)
         page: list[DeadRow] = []
         for raw, record, grave, at in zip(ids, records, graves, times, strict=True):
             if record is not None and grave is not None:
@@ -344,57 +371,9 @@ class RedisEngine:
     async def tick(self, kinds: Sequence[str] | None) -> Unfinished:
         """Sweep, and count what is unfinished, of *kinds* or of all."""
         which = list(map(kind_bytes, kinds or ()))
-        scheduled, ready, claimed, due = await self._run("join", _TICK, which)
+        scheduled, ready, claimed, due, undelivered = await self._calls.run("join", _TICK, which)
+        self._undelivered += undelivered
         return Unfinished(scheduled, ready, claimed, None if due < 0 else due / 1e6)
-
-    # -- requests ----------------------------------------------------------------------------
-
-    async def _run_once(self, operation: str, script: Script, args: Sequence[_Value]) -> Any:
-        """Run a script that must not be executed twice."""
-        request = self._session.begin()
-        try:
-            return await self._once(operation, script, args, request)
-        finally:
-            self._session.end(request)
-
-    async def _once(
-        self, operation: str, script: Script, args: Sequence[_Value], request: Request
-    ) -> Any:
-        """Run a script as *request*, whose slot the caller keeps or frees."""
-        reply = await self._run(operation, script, (*request.args, *args))
-        self._session.answered(request)
-        return reply
-
-    async def _run(self, operation: str, script: Script, args: Sequence[_Value]) -> Any:
-        keys = self._key_names.get(script)
-        if keys is None:
-            keys = self._key_names[script] = tuple(
-                self._session.key if name == "session" else self._keys.key(name)
-                for name in script.keys
-            )
-        try:
-            return await self._client.run(operation, script, keys, (*self._head, *args), self.fence)
-        except ResponseError as error:
-            raise self._refused(operation, error) from error
-
-    def _refused(self, operation: str, error: ResponseError) -> Exception:
-        text = str(error)
-        if text.startswith("CONFLICT "):
-            _, name, stored = text.split(" ")[:3]
-            given = getattr(self._options, name)
-            return ConfigError(
-                f"{name} must be {stored}, as stored with board {self._board!r}", given
-            )
-        if text.startswith("FORMAT "):
-            rule = f"the stored format of board {self._board!r} must be {FORMAT}"
-            return ConfigError(f"{rule} for this version of rxdispatch", text.split(" ")[1])
-        state = state_of(error)
-        if state == "OOM":
-            return BoardFullError(self._board, why="the server is at its maxmemory")
-        if state is not None:
-            # The server wrote nothing. The call may succeed when the server has recovered.
-            return StoreUnavailableError(operation, state=state)
-        return error
 
 
 def _maybe_executed(error: BaseException) -> bool:
@@ -402,6 +381,10 @@ def _maybe_executed(error: BaseException) -> bool:
     if isinstance(error, StoreUnavailableError):
         return error.maybe_executed
     return isinstance(error, asyncio.CancelledError)
+
+
+def _signal(message: bytes | None) -> Signal:
+    return "reconnected" if message is None else "joined"
 
 
 def _micro(seconds: float) -> int:

@@ -20,12 +20,14 @@ class BoardKeys:
     Attributes:
         tag: The prefix of all keys.
         events: The channel of events.
-        hints: The channel of hints.
+        joined: The channel that tells when nothing is left.
+        suffix: What follows the name of a channel: the number of the database.
     """
 
     tag: bytes
     events: bytes
-    hints: bytes
+    joined: bytes
+    suffix: bytes
 
     @classmethod
     def of(cls, namespace: str, board: str, db: int = 0) -> BoardKeys:
@@ -34,8 +36,13 @@ class BoardKeys:
         return cls(
             tag=tag,
             events=tag + b"events" + database_suffix(db),
-            hints=tag + b"hints" + database_suffix(db),
+            joined=tag + b"joined" + database_suffix(db),
+            suffix=database_suffix(db),
         )
+
+    def inbox(self, name: bytes) -> bytes:
+        """Return the channel of the inbox *name*, which ends with :attr:`suffix`."""
+        return self.tag + b"inbox:" + name
 
     def key(self, name: str) -> bytes:
         """Return the full name of a key, such as ``ready``."""

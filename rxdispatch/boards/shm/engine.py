@@ -11,6 +11,7 @@ from itertools import islice
 
 from reactivex import Observable
 
+from rxdispatch.boards.claiming.signal_inbox import SignalEngine
 from rxdispatch.boards.engine import (
     CHUNK,
     ClaimedTask,
@@ -52,7 +53,7 @@ _PATIENCE = 5.0
 _engines: weakref.WeakSet[SharedEngine] = weakref.WeakSet()
 
 
-class SharedEngine:
+class SharedEngine(SignalEngine):
     """
     The engine of one handle on a board in shared memory.
 
@@ -66,6 +67,7 @@ class SharedEngine:
         self._cells = Cells(mapping, name)
         self._holders = Holders(mapping)
         self._notifier = Notifier(mapping, self._is_joined)
+        self.cancelled = self._notifier.cancelled
         self._event_buffer = EventBuffer(mapping, self._notifier)
         self._transitions = Transitions(
             self._cells, self._holders, self._options, self._event_buffer, self._now
@@ -249,19 +251,11 @@ class SharedEngine:
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
         """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
         self._begin()
-        answers: list[bool] = []
-        for task_id in ids:
-            raw, done = id_bytes(task_id), False
-            while (found := self._cells.find(raw)) is not None:
-                cell, mark = found
-                if mark >> layout.STATE_SHIFT in (layout.DEAD, layout.DONE):
-                    break
-                if self._transitions.bury(cell, mark, b"cancelled"):
-                    done = True
-                    break
-            answers.append(done)
+        ended = [self._transitions.cancel(id_bytes(task_id)) for task_id in ids]
+        if layout.CLAIMED in ended:
+            self._mapping.add(layout.CANCELS, 1)
         self._finish()
-        return answers
+        return [state is not None for state in ended]
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
         """Make dead tasks ready; returns how many, and *until* for the next call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 
 from rxdispatch.boards.engine import Signal
@@ -38,10 +38,15 @@ class Notifier:
         self.events: Relay[TaskEvent] = Relay(
             "events", on_first=self._listen, on_last=self._stop_perhaps
         )
+        #: Emits no tokens: whoever holds claims has to look which of them were cancelled.
+        self.cancelled: Relay[Sequence[int]] = Relay(
+            "cancelled", on_first=self._start, on_last=self._stop_perhaps
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._wait = _FAST
         self._state: tuple[int, int, int] = (0, 0, 0)
-        self._ends = 0
+        self._ends: int = 0
+        self._cancels: int = 0
         self._look_after = 0.0
         self._cursor = 0
         self._hole_since = 0.0
@@ -83,6 +88,7 @@ class Notifier:
         if self._timer is None:
             self._state = self._now()
             self._ends = self._mapping.load(layout.ENDS)
+            self._cancels = self._mapping.load(layout.CANCELS)
             self._wait = _FAST
             # An empty context, because the first subscriber may leave before the others.
             loop = asyncio.get_running_loop()
@@ -91,7 +97,7 @@ class Notifier:
             self._be_heard()
 
     def _stop_perhaps(self) -> None:
-        if not self.events.active and not self.signals.active:
+        if not (self.events.active or self.signals.active or self.cancelled.active):
             self.stop()
 
     def stop(self) -> None:
@@ -116,6 +122,10 @@ class Notifier:
         if self.events.active:
             self._be_heard()
             self._read()
+        cancels = self._mapping.load(layout.CANCELS)
+        if cancels != self._cancels:
+            self._cancels, self._wait = cancels, _FAST
+            self.cancelled.emit(())
         if not self.signals.active:
             return
         state = self._now()

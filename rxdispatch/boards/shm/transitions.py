@@ -189,6 +189,17 @@ class Transitions:
             cell, mark, head._replace(flags=0), inline, layout.READY, text=text, last=True
         )
 
+    def cancel(self, raw: bytes) -> int | None:
+        """Make the task with this id dead; returns its state before, None if that cannot be."""
+        while (found := self._cells.find(raw)) is not None:
+            cell, mark = found
+            state = mark >> layout.STATE_SHIFT
+            if state in (layout.DEAD, layout.DONE):
+                return None
+            if self.bury(cell, mark, b"cancelled"):
+                return state
+        return None
+
     def bury(
         self,
         cell: int,

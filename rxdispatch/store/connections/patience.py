@@ -7,6 +7,7 @@ import fcntl
 import socket
 import termios
 from array import array
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -55,6 +56,7 @@ class Patience:
         deadline: The time on the loop's clock at which the block ends if no byte has moved.
         cap: The time at which the block ends even if bytes move.
         size: The size of the request in bytes.
+        on_written: Called when the request is written; may be called again for another attempt.
 
     Attributes:
         moved_at: The last time at which a byte was known to have moved; None before the first.
@@ -70,6 +72,7 @@ class Patience:
         "_large",
         "_left",
         "_loop",
+        "_on_written",
         "_received",
         "_task",
         "_timer",
@@ -84,11 +87,13 @@ class Patience:
         deadline: float,
         cap: float,
         size: int,
+        on_written: Callable[[], None] | None = None,
     ) -> None:
         self._connection = connection
         self._attempt = attempt
         self._deadline = deadline
         self._cap = cap
+        self._on_written = on_written
         self._large = size >= _LARGE
         self._expired = False
         self.moved_at: float | None = None
@@ -108,6 +113,8 @@ class Patience:
         """Observe the request from now on: the operating system has accepted what it can hold."""
         if self._large:
             self._left = _left(self._connection)
+        if self._on_written is not None:
+            self._on_written()
 
     def _look(self) -> None:
         now = self._loop.time()

@@ -24,6 +24,8 @@ __all__ = ["Channels"]
 log = get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.05
+_CANCELLED: Final = 0.1
+"""Seconds until the channels are read again after other code has cancelled that."""
 _LONGEST_PAUSE: Final = 1.0
 
 
@@ -123,8 +125,25 @@ class Channels:
             if self._task is None:
                 # Not in the first subscriber's context: the task outlives that subscriber.
                 loop = asyncio.get_running_loop()
-                self._task = loop.create_task(self._run(), context=Context())
+                self._start(loop)
         return subscription
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._run(), context=Context())
+        self._task.add_done_callback(self._ended, context=Context())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Go on if other code, which cancels all tasks of the loop, has cancelled the reading."""
+        if self._closed or self._task is not task or not task.cancelled():
+            return
+        for subscription in self._wanted.values():
+            subscription.lost(None)
+        loop = task.get_loop()
+        loop.call_later(_CANCELLED, self._again, task, context=Context())
+
+    def _again(self, ended: asyncio.Task[None]) -> None:
+        if not self._closed and self._task is ended:
+            self._start(ended.get_loop())
 
     def _forget(self, subscription: ChannelSubscription) -> None:
         if self._wanted.get(subscription.name) is subscription:

@@ -145,13 +145,13 @@ async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
         board = await suspects(bench, 40)
         await board.submit(Task(0, id=f"p{n}") for n in range(40))
         at_work = most = calls = 0
-        intakes = board._intakes
-        claim_batch = intakes._claim_batch
+        reader: Any = board._reader
+        claim = reader.claim
 
         async def counted(*args: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            return await claim_batch(*args, **options)
+            return await claim(*args, **options)
 
         async def handle(task: Task[Any]) -> None:
             nonlocal at_work, most
@@ -161,12 +161,12 @@ async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
             await asyncio.sleep(0.002)
             at_work -= suspect
 
-        intakes._claim_batch = counted
+        reader.claim = counted
         async with asyncio.timeout(12):
             await rxd.run(board.claims(until=until).pipe(ops.execute(handle), ops.settle(board)))
         assert (0, 0, 0, 80, 0) == await counts(board)
         assert 0 < most <= 4
-        assert calls <= 120
+        assert 0 < calls <= 120
 
 
 async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
@@ -174,15 +174,15 @@ async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
     async with place.bench() as bench:
         board = await suspects(bench, 300, 2)
         calls = 0
-        intakes = board._intakes
-        claim_batch = intakes._claim_batch
+        reader: Any = board._reader
+        claim = reader.claim
 
         async def counted(*args: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            return await claim_batch(*args, **options)
+            return await claim(*args, **options)
 
-        intakes._claim_batch = counted
+        reader.claim = counted
         begun, go = asyncio.Event(), asyncio.Event()
 
         async def handle(task: Task[Any]) -> None:
@@ -193,6 +193,7 @@ async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
         running = asyncio.ensure_future(rxd.run(stream))
         await begun.wait()
         before = calls
+        assert before > 0
         await asyncio.sleep(0.3)
         assert calls - before <= 3
         assert (0, 299, 1, 0, 0) == await counts(board)

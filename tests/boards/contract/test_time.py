@@ -32,13 +32,13 @@ async def test_claims_tell_when_to_come_back(place: Place) -> None:
     """Each reply says in how many seconds the next task is due."""
     async with place.bench() as bench:
         board = bench.board()
-        assert (await board._intakes.claim_batch(5)).due_in is None
+        assert (await board._engine.claim(5, None, None, "w", 30.0)).due_in is None
         await board.submit([Task(0, id="a", delay=200.0), Task(0, id="b", delay=100.0)])
-        due_in = (await board._intakes.claim_batch(5)).due_in
+        due_in = (await board._engine.claim(5, None, None, "w", 30.0)).due_in
         assert due_in is not None
         assert 95.0 < due_in <= 100.0
         await board.cancel("b")
-        due_in = (await board._intakes.claim_batch(5)).due_in
+        due_in = (await board._engine.claim(5, None, None, "w", 30.0)).due_in
         assert due_in is not None
         assert 195.0 < due_in <= 200.0
 

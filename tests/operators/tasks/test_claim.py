@@ -17,6 +17,7 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._claim import claim
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
+from rxdispatch.relay import Relay
 from rxdispatch.streams import run
 from rxdispatch.task import Task
 from rxdispatch.testing import Probe
@@ -30,8 +31,9 @@ def named(logs: list[Any], event: str) -> list[Any]:
 
 
 def deaf(board: Board) -> None:
-    """Make *board* lose its hints."""
-    board._hints = reactivex.never()
+    """Make *board* lose the signals that wake workers."""
+    engine: Any = board._engine
+    engine._signal = lambda sooner=False: None
 
 
 # ---------------------------------------------------------------- when it claims
@@ -431,6 +433,7 @@ async def test_a_claim_that_is_taken_away_is_lost() -> None:
     log = Probe()
     with capture_logs() as logs, board.claims(lease=3.0, prefetch=1).subscribe(log):
         await turns()
+        engine.cancelled = Relay("nobody is told")
         await other.cancel("0")
         assert not log.notifications[0].lost
         await asyncio.sleep(1.01)

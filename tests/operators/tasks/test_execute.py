@@ -322,7 +322,7 @@ async def test_a_lost_claim_cancels_its_handler() -> None:
         await asyncio.sleep(1)
         await other.cancel("0")
         await asyncio.sleep(99)
-    assert [("0", 2.0)] == ended
+    assert [("0", 1.0)] == ended
     assert [("0", "lost"), ("1", "done"), ("2", "done")] == [
         (o.claim.task.id, o.status) for o in log.notifications[:-1]
     ]

@@ -1,14 +1,15 @@
 -- Parts: session, places, let_go, graves, ready
--- Keys: READY, SUSPECTS, SCHED, PLACE
+-- Keys: META, READY, SUSPECTS, SCHED, PLACE
 -- Makes tasks dead as cancelled, whether scheduled, ready or claimed.
 -- ARGV from 9: ids. Reply: '1' for each that was there, else '0'.
--- The tokens of claimed tasks are refused from now on.
+-- The tokens of claimed tasks are refused from now on, and their workers are told.
 if again then return again end
 -- A full server allows HDEL, and after its first write a script may also use memory.
 call('HDEL', SESSION, '')
 
-local ready_before = ready_count()
 local answer = {}
+-- The tokens of claims that end, by the inboxes of their workers.
+local told = {}
 if aside_field ~= '' then
   -- Insert: find_aside
   for i = 9, #ARGV do find_aside(ARGV[i]) end
@@ -24,7 +25,11 @@ for i = 9, #ARGV do
   else
     token = tonumber(call('ZSCORE', CLAIMED, id) or '')
     if token then
-      place, worker = place_of(token), range_of(token).worker
+      local range = range_of(token)
+      place, worker = place_of(token), range.worker
+      if range.inbox ~= '' then
+        told[range.inbox] = (told[range.inbox] or 'c') .. struct.pack('>d', token)
+      end
       call('ZREM', CLAIMED, id)
       let_go({ id })
     elseif call('ZREM', SCHED, id) == 1 then
@@ -41,5 +46,8 @@ for i = 9, #ARGV do
   end
 end
 close_ranges()
--- Insert: trim_dead, hint_ready, hint_joined, finish
+for inbox, message in pairs(told) do
+  call('PUBLISH', string.sub(META, 1, -5) .. 'inbox:' .. inbox, message)
+end
+-- Insert: trim_dead, hint_joined, finish
 return keep(table.concat(answer))

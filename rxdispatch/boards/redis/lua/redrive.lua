@@ -1,5 +1,5 @@
--- Parts: session, numbers, ready, events, kinds
--- Keys: DEAD, GRAVE
+-- Parts: session, numbers, events, kinds
+-- Keys: DEAD, GRAVE, READY
 -- Makes dead tasks ready again.
 -- ARGV 9: 'some', then ids; or 'all', then a time in microseconds: tasks that died later stay dead.
 -- '' means now. Reply: {how many are ready again, the time to pass to the next call}.
@@ -21,7 +21,6 @@ else
   ids = call('ZRANGEBYSCORE', DEAD, '-inf', until_time, 'LIMIT', 0, 1000)
 end
 
-local ready_before = ready_count()
 if #ids > 0 then
   local number = numbers(#ids)
   local graves = call('HMGET', GRAVE, unpack(ids))
@@ -47,7 +46,11 @@ if #ids > 0 then
   call('ZREM', DEAD, unpack(ids))
   call('HDEL', GRAVE, unpack(ids))
 end
--- Insert: hint_ready, finish
+if #ids > 0 and flagged('w') then
+  woke = true
+  -- Insert: hand_over
+end
+-- Insert: finish
 local reply = { #ids, until_time }
 keep(cjson.encode(reply))
 return reply

@@ -7,9 +7,8 @@
 -- reason, error); the verdict is 'r' for retry, 'x' for dead, 'l' for release.
 -- Reply: '1' where the token held, else '0', in that order.
 if again then return again end
--- A full server allows HDEL, and after its first write a script may also use memory: settlements
--- must pass, because they free memory.
-call('HDEL', SESSION, '')
+-- A full server allows HDEL and ZREM, and after its first write a script may also use memory:
+-- settlements must pass, because they free memory.
 
 local count, runs = tonumber(ARGV[9]), tonumber(ARGV[10])
 -- The place before the ids.
@@ -42,6 +41,10 @@ end
 if #done > 0 then
   ended = true
   call('ZREM', CLAIMED, unpack(done))
+else
+  call('HDEL', SESSION, '')
+end
+if #done > 0 then
   if suspected then
     -- Insert: let_go
     let_go(done)
@@ -75,7 +78,6 @@ end
 
 if start + 2 * count < #ARGV then
   -- Insert: places, let_go, graves, ready, scheduled
-  local ready_before = ready_count()
   local function end_one(at)
     local kind, id, delay = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 3])
     local reason, err = ARGV[at + 4], ARGV[at + 5]
@@ -84,9 +86,9 @@ if start + 2 * count < #ARGV then
     local place, worker = place_of(token), range_of(token).worker
     call('ZREM', CLAIMED, id)
     let_go({ id })
-    local attempts, crashes, late, last = tries(id)
+    local attempts, crashes, marks, last = tries(id)
     local expires = call('ZSCORE', EXPIRY, id)
-    local expired = late == 1 or (expires and tonumber(expires) <= now)
+    local expired = marks % 2 == 1 or (expires and tonumber(expires) <= now)
     if kind == 'l' then
       if expired then
         bury(id, place, 'expired', last, attempts, crashes, token, worker, attempts + 1)
@@ -114,11 +116,17 @@ if start + 2 * count < #ARGV then
   end
 
   for at = start + 1 + 2 * count, #ARGV, 6 do answer[#answer + 1] = end_one(at) end
-  -- Insert: trim_dead, hint_ready
+  -- Insert: trim_dead
 end
 close_ranges()
-if ended and call('ZCARD', CLAIMED) == 0 then
+if ended and flagged('j') then
   -- Insert: hint_joined
+end
+if (woke or woke_suspect) and flagged('w') then
+  -- Insert: hand_over
+end
+if sooner then
+  -- Insert: tell_keepers
 end
 -- Insert: finish
 return keep(table.concat(answer))

@@ -1,5 +1,5 @@
--- Parts: session, numbers, ready, events
--- Keys: TASKS, EXPIRY, PAST
+-- Parts: session, numbers, events
+-- Keys: TASKS, READY, EXPIRY, PAST
 -- Adds tasks to the board.
 -- ARGV 9: how many tasks; then (id, record, options) of each; options are '' or
 -- 'priority delay ttl', in microseconds, ttl 0 for none.
@@ -27,7 +27,6 @@ end
 local past = {}
 if REMEMBER > 0 then past = call('ZMSCORE', PAST, unpack(ids)) end
 
-local ready_before = ready_count()
 local number = numbers(count)
 local rows, places, later, answer, added = {}, {}, {}, {}, {}
 local of_kind = nil
@@ -80,11 +79,23 @@ end
 if of_kind then
   for one, count in pairs(of_kind) do count_kind(one, count) end
 end
-if #places > 0 then call('ZADD', READY, unpack(places)) end
+if count == 1 and #places > 0 and flagged('w') and not suspected and not flagged('p')
+    and paused_field == '' then
+  -- Insert: hand_at_once
+end
+if #places > 0 then
+  woke = true
+  call('ZADD', READY, unpack(places))
+end
 if #later > 0 then
   -- Insert: scheduled
   for _, row in ipairs(later) do schedule(row[1], row[2], row[3]) end
 end
--- Insert: hint_ready
+if woke and flagged('w') then
+  -- Insert: hand_over
+end
+if sooner then
+  -- Insert: tell_keepers
+end
 -- Insert: finish
 return keep(table.concat(answer))

@@ -118,7 +118,8 @@ NUMBER, RING_HEAD, RING_TAIL, HINTS, MOVES, ENDS = range(128, 128 + 6 * 64, 64)
     DEAD_GUESS,
     LISTENING,
     EVENTS,
-) = range(512, 512 + 22 * 8, 8)
+    CANCELS,
+) = range(512, 512 + 23 * 8, 8)
 ALL_PAUSED: Final = 1
 """The bit of PAUSED that says that all claims are paused."""
 KINDS_PAUSED: Final = 2

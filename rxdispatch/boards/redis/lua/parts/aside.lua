@@ -30,7 +30,10 @@ end
 
 -- Stores which kinds have tasks aside: once in a script, as there may be a thousand new ones.
 local function write_standing()
-  if standing_changed then write_kinds('aside', standing) end
+  if standing_changed then
+    write_kinds('aside', standing)
+    aside_field, standing_changed = meta[#meta], false
+  end
 end
 
 -- Returns the members of *line*, at most *count*, best first; those behind *after*, if it is given.

@@ -11,7 +11,7 @@ local function event(kind, id, token, attempt, worker, reason, record)
     log = {}
     CODES = {
       submitted = 0, claimed = 1, done = 2, retried = 3, released = 4,
-      crashed = 5, dead = 6, redriven = 7, discarded = 8,
+      crashed = 5, dead = 6, redriven = 7, discarded = 8, undelivered = 9,
     }
   end
   local task_kind = ''

@@ -16,4 +16,5 @@ do
   if last_token ~= known[9] then store('token', last_token) end
   if seq ~= known[10] then store('seq', seq) end
 end
-call('HSET', META, 'raw', raw, unpack(meta))
+-- An idle poll need not store the clock, but another server continues from the last one.
+if not idle or #meta > 0 or raw - last_raw > 30000000 then call('HSET', META, 'raw', raw, unpack(meta)) end

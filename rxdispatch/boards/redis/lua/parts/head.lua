@@ -16,13 +16,12 @@
 --
 -- The last argument of every script says which server process the connection has reached.
 local RUN = table.remove(ARGV)
-local EVENTS, HINTS = ARGV[1], ARGV[2]
+local EVENTS, JOINED = ARGV[1], ARGV[2]
 local SPAN = 1099511627776
 local call = redis.call
 
 local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit', 'next',
-  'flags', 'stamp', 'token', 'seq', 'format', 'crowd', 'aside', 'paused',
-  'server')
+  'flags', 'stamp', 'token', 'seq', 'format', 'keepers', 'aside', 'paused', 'server', 'paced')
 
 -- A board of a newer format may keep what this script would break.
 if known[11] and known[11] ~= '1' then return redis.error_reply('FORMAT ' .. known[11]) end
@@ -81,10 +80,10 @@ local function due(at)
 end
 
 -- Letters in the field flags. While one is absent, no script has to look:
--- d: tasks may be scheduled; k: tasks may have other kinds than 'default'; p: the board is paused;
+-- d: tasks may be scheduled; j: somebody may wait until nothing is left; k: tasks may have other kinds than 'default'; p: the board is paused;
 -- r: tasks may have entries in TRIES; s: unfinished tasks may have a crash behind them; t: tasks may
--- have a ttl.
-local flags = known[7] or (known[1] and '' or 'drst')
+-- have a ttl; w: workers may be parked.
+local flags = known[7] or (known[1] and '' or 'drstw')
 
 local function flagged(letter)
   return flags ~= '' and string.find(flags, letter, 1, true) ~= nil
@@ -116,7 +115,13 @@ elseif last_token > raw then
   last_token = math.max(last_token, math.floor((raw + peak) / 2))
 end
 
--- What this script has done: ended a task; scheduled one that is due earlier than any before.
-local ended, sooner = false, false
+-- What this script has done: ended a task; scheduled one that is due earlier than any before; made
+-- a task ready, or one with a crash behind it.
+local ended, sooner, woke, woke_suspect = false, false, false, false
+-- The kinds of which it has put tasks aside that others may claim; and how many tasks have lapsed in
+-- a delivery.
+local gone, undelivered = {}, 0
+-- Whether this script has changed nothing, so that it need not store the clock.
+local idle = false
 -- Whether more is due than one sweep moves, or was claimed than one reply holds.
 local more = false

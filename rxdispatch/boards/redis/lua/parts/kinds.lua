@@ -16,7 +16,7 @@ local function count_kind(kind, count)
   if left <= 0 then
     call('HDEL', KINDS, kind)
     -- Somebody may join this kind.
-    call('PUBLISH', HINTS, 'j')
+    if flagged('j') then call('PUBLISH', JOINED, 'j') end
   end
 end
 

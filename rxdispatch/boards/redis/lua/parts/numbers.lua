@@ -26,6 +26,6 @@ end
 local function numbers(count)
   local number = seq
   seq = seq + count
-  if now >= (tonumber(call('HGET', META, 'paced') or 0) + 1000000) then keep_pace(number) end
+  if now >= (tonumber(known[16] or 0) + 1000000) then keep_pace(number) end
   return number
 end

@@ -2,15 +2,17 @@
 -- Keys: CLAIMED, RANGES, LEASES
 -- The marks of claimed tasks. The tasks of one claim get consecutive tokens, a range, and share
 -- one lease. RANGES has a member for each range, scored by its first token: that token, how many
--- there are, the worker, and the places that the tasks had. LEASES has the first token of each
--- range, scored by when the lease lapses.
+-- there are, whether it was handed over and is not confirmed, the worker, its inbox, and the places
+-- that the tasks had. LEASES has the first token of each range, scored by when the lease lapses.
 
 local function read_range(member)
   -- Not written by this script: whatever it is, it holds no task.
-  if not member or #member < 12 then return nil end
-  local first, count, length, at = struct.unpack('>dI2I2', member)
-  return { first = first, last = first + count - 1, worker = string.sub(member, at, at + length - 1),
-    rest = string.sub(member, at + length) }
+  if not member or #member < 14 then return nil end
+  local first, count, handed, length, size, at = struct.unpack('>dI2BI2B', member)
+  local inbox = at + length
+  return { first = first, last = first + count - 1, handed = handed == 1,
+    worker = string.sub(member, at, inbox - 1), inbox = string.sub(member, inbox, inbox + size - 1),
+    rest = string.sub(member, inbox + size) }
 end
 
 -- The ranges that this script has looked up: in order, by their first tokens, and the last one.
@@ -23,7 +25,7 @@ local function range_of(token)
     call('ZRANGE', RANGES, token, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1])
   if not range or token > range.last then
     -- Its range is lost: the task goes back to the front of its board.
-    range = { first = token, last = token, worker = '', rest = '' }
+    range = { first = token, last = token, worker = '', inbox = '', rest = '' }
   end
   latest = by_first[range.first]
   if not latest then

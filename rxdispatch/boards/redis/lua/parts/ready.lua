@@ -9,5 +9,6 @@ end
 local function put_ready(id, place)
   local crashes = 0
   if suspected then crashes = select(2, tries(id)) end
+  if crashes > 0 then woke_suspect = true else woke = true end
   call('ZADD', crashes > 0 and SUSPECTS or READY, place, id)
 end

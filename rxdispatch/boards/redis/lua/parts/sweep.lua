@@ -1,4 +1,4 @@
--- Parts: places, claimed_between, held, graves, ready, scheduled
+-- Parts: places, claimed_between, held, graves, ready, scheduled, inboxes
 -- Keys: PAST
 -- Does what has become due: leases lapse, ttls end, delays are over, ids of done tasks are
 -- forgotten. A sweep moves about SWEEP tasks of each kind; if more are due, the reply tells it.
@@ -6,19 +6,32 @@ local SWEEP = 500
 
 local function lapse(id, token)
   local range = range_of(token)
-  local attempts, crashes, late, err = tries(id)
+  local attempts, crashes, marks, err = tries(id)
   local expires = flagged('t') and call('ZSCORE', EXPIRY, id)
+  local expired = marks % 2 == 1 or (expires and tonumber(expires) <= now)
   local place = place_of(token)
+  if range.handed then
+    -- Perhaps nobody has read it. This counts as nothing, once: the task is not handed over again.
+    event('undelivered', id, token, attempts + 1, range.worker)
+    undelivered = undelivered + 1
+    if expired then
+      bury(id, place, 'expired', err, attempts, crashes, token, range.worker, attempts + 1)
+    else
+      set_tries(id, attempts, crashes, marks + 2, err)
+      put_ready(id, place)
+    end
+    return
+  end
   crashes = crashes + 1
   event('crashed', id, token, attempts + 1, range.worker)
   if crashes > MAX_CRASHES then
     bury(id, place, 'crashed', err, attempts, crashes, token, range.worker, attempts + 1)
-  elseif late == 1 or (expires and tonumber(expires) <= now) then
+  elseif expired then
     bury(id, place, 'expired', err, attempts, crashes, token, range.worker, attempts + 1)
   else
-    set_tries(id, attempts, crashes, late, err)
+    set_tries(id, attempts, crashes, marks, err)
     flag('s')
-    suspected = true
+    suspected, woke_suspect = true, true
     call('ZADD', SUSPECTS, place, id)
   end
 end
@@ -52,6 +65,11 @@ local function sweep_leases()
         for i, id in ipairs(ids) do lapse(id, tokens[i]) end
         moved = moved + #ids
       end
+      if range and range.handed then
+        -- Its worker must claim before anything is handed to it again.
+        local inbox = read_inbox(range.inbox)
+        if inbox then unpark(inbox) end
+      end
       -- If its range is lost, there may be more, for which the lease remains.
       if range or #ids < 1000 then drop_range(first) end
     end
@@ -66,11 +84,11 @@ local function sweep_expired()
     for _, id in ipairs(old) do find_aside(id) end
   end
   for _, id in ipairs(old) do
-    local attempts, crashes, _, err = tries(id)
+    local attempts, crashes, marks, err = tries(id)
     if call('ZSCORE', CLAIMED, id) then
       -- A running attempt may finish. If it retries or releases the task, the task dies.
       call('ZREM', EXPIRY, id)
-      set_tries(id, attempts, crashes, 1, err)
+      set_tries(id, attempts, crashes, marks - marks % 2 + 1, err)
     else
       local place = call('ZSCORE', READY, id)
       if not place and suspected then
@@ -110,7 +128,10 @@ local function sweep_scheduled()
       rows[#rows + 1] = id
     end
   end
-  if #rows > 0 then call('ZADD', READY, unpack(rows)) end
+  if #rows > 0 then
+    woke = true
+    call('ZADD', READY, unpack(rows))
+  end
 end
 
 -- Sets the field flags and the time of the next sweep by what there is.

@@ -7,13 +7,11 @@ local looked = 0
 -- Sorts out the tasks of a reply, and counts what it has looked at.
 local function look_at(reply, letter)
   local found, at = parted(reply)
-  local left, places_left, records_left, gone, size =
+  local left, places_left, records_left, removed, size =
     sort_out(found, at, function() return letter end)
-  -- The sweep of this claim may have made them ready: others hear about it.
-  if #gone > 0 and ready_before then sooner = true end
   looked, room = looked + #found, room - size
   step = room <= 0 and 0 or math.min(1000, math.floor(room * looked / (8388608 - room + 1)) + 1)
-  return left, places_left, records_left, gone
+  return left, places_left, records_left, removed
 end
 
 bring_back('r', READY, limit)
@@ -39,10 +37,10 @@ if suspected then
   local clean
   repeat
     local first = call('ZRANGE', SUSPECTS, 0, ROOM - 1, 'WITHSCORES')
-    local gone = {}
-    if #first > 0 then gone = select(4, look_at(first, 's')) end
-    if #gone > 0 then call('ZREM', SUSPECTS, unpack(gone)) end
-    clean = #gone == 0
+    local removed = {}
+    if #first > 0 then removed = select(4, look_at(first, 's')) end
+    if #removed > 0 then call('ZREM', SUSPECTS, unpack(removed)) end
+    clean = #removed == 0
   until clean or step <= 0 or looked >= 1000
   more = more or not clean
   if clean then
@@ -66,5 +64,11 @@ end
 take(found, at, written)
 if mixed then
   -- Insert: sort_taken
+end
+if #ids > 0 and #ids == limit then
+  -- Others may claim what is left of these kinds.
+  for one in pairs(standing) do
+    if allowed(one) then gone[one] = true end
+  end
 end
 write_standing()

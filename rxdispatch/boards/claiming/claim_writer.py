@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from rxdispatch.boards.checks import check_settlement
@@ -15,6 +15,8 @@ from rxdispatch.relay import Relay
 from rxdispatch.results import BoardStats
 
 __all__ = ["ClaimWriter"]
+
+Renew = Callable[[Sequence[tuple[str, int]], float], Awaitable[list[bool]]]
 
 
 class ClaimWriter:
@@ -37,26 +39,45 @@ class ClaimWriter:
     def stats(self) -> BoardStats:
         """What this handle has counted since it was made."""
         return BoardStats(
-            settled=self._settled, refused=self._refused, lost=self._lost, epochs=self.epochs
+            settled=self._settled,
+            refused=self._refused,
+            lost=self._lost,
+            epochs=self.epochs,
+            undelivered=self._engine.undelivered,
         )
 
-    async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
-        """Extend leases; returns the claims whose token no longer holds."""
+    async def renew(
+        self,
+        claims: Sequence[Claim[Any]],
+        lease: float,
+        renew: Renew | None = None,
+    ) -> list[Claim[Any]]:
+        """
+        Extend leases; returns the claims whose token no longer holds.
+
+        *renew* does it, if it is given, instead of the engine.
+        """
+        renew = renew or self._engine.renew
         clock = lease_clock_of(asyncio.get_running_loop())
         lost: list[Claim[Any]] = []
         for chunk in chunks(claims):
             deadline = clock() + lease
             over = [claim._answered for claim in chunk]
-            held = await self._engine.renew([(c.task.id, c.token) for c in chunk], lease)
+            held = await renew([(c.task.id, c.token) for c in chunk], lease)
             for claim, holds, was_over in zip(chunk, held, over, strict=True):
                 if holds:
                     claim._renewed(deadline)
                 elif was_over:
                     lost.append(claim)
                 elif claim._missed():
-                    self._lost += claim._lose()
+                    self.lose((claim,))
                     lost.append(claim)
         return lost
+
+    def lose(self, claims: Iterable[Claim[Any]]) -> None:
+        """Count *claims* as lost, and stop their handlers."""
+        for claim in claims:
+            self._lost += claim._lose()
 
     async def settle(self, settlements: Iterable[Settlement]) -> list[bool]:
         """End claims; for each, whether its token still held."""
