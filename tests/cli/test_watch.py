@@ -31,7 +31,8 @@ async def test_once() -> None:
         await hub.nodes.register(
             node(long, "gpu", labels={"zone": "a"}, state={"load": 0.5, "raw": b"\xff"}), ttl=600
         )
-        await hub.nodes.reserve(long)
+        # For longer than the commands below take on a busy machine.
+        await hub.nodes.reserve(long, lease=600)
         await hub.nodes.drain(long)
 
         text = await asyncio.to_thread(run_nodes, "watch", "--once", "--url", url)
