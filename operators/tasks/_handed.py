@@ -13,7 +13,7 @@ from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.intakes import WorkerInbox
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
-from rxdispatch.operators.tasks._quick_kinds import QuickKinds
+from rxdispatch.operators.tasks._quick_kinds import quick_kinds_of
 from rxdispatch.protocols import BoardLike
 
 __all__ = ["CONFIRM_WITHIN", "LEASE", "Handed"]
@@ -56,7 +56,7 @@ class Handed:
         self._home = copy_context()
         loop = asyncio.get_running_loop()
         self._clock = lease_clock_of(loop)
-        self._quick = QuickKinds(LEASE / 10, clock_of(loop))
+        self._quick = quick_kinds_of(board, LEASE / 10, clock_of(loop))
 
     def add(self, claims: list[Claim[Any]], age: float) -> None:
         """Take *claims* that were handed over *age* seconds ago."""

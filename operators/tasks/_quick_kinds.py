@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from rxdispatch.claim import Change, Claim
 
-__all__ = ["QuickKinds"]
+__all__ = ["QuickKinds", "quick_kinds_of"]
 
-ENDS: Final = 8
+ENDS: Final = 3
 """So many tasks of a kind must have ended in a row, each soon, before it counts as quick."""
 
 _KINDS: Final = 1000
 
 _WATCHED: Final = 10_000
 """The most claims to watch: those that downstream drops do not tell that they have ended."""
+
+
+_known: WeakKeyDictionary[object, QuickKinds] = WeakKeyDictionary()
+
+
+def quick_kinds_of(board: object, within: float, clock: Callable[[], float]) -> QuickKinds:
+    """Return what is known about the kinds of *board*, for all its streams in this process."""
+    known = _known.get(board)
+    if known is None:
+        known = _known[board] = QuickKinds(within, clock)
+    return known
 
 
 class QuickKinds:
