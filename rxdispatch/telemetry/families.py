@@ -24,6 +24,11 @@ _COUNTERS: Final = {
         "board",
     ),
     "board_lost": ("Claims that this process found lost on renewal.", "board"),
+    "board_undelivered": (
+        "Tasks that this process found handed to a worker that did not confirm them.",
+        "board",
+    ),
+    "board_epochs": ("Servers that took over the board, as this process has seen.", "board"),
     "feed_reads": ("Reads of nodes, by the tier that answered.", "feed", "tier"),
     "feed_messages": ("Messages applied.", "feed"),
     "feed_malformed": ("Messages or rows that could not be parsed.", "feed"),
@@ -104,6 +109,8 @@ class Families:
                 self.add("board_unfinished", row.unfinished, name, label)
         self.add("board_refused", stats.refused, name)
         self.add("board_lost", stats.lost, name)
+        self.add("board_undelivered", stats.undelivered, name)
+        self.add("board_epochs", stats.epochs, name)
         if reading is not None:
             counts = reading.counts
             for mark in ("scheduled", "ready", "claimed", "dead"):

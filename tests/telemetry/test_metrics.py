@@ -88,6 +88,8 @@ def test_refused_and_lost() -> None:
             assert 0 == value(registry, "board_settled_total", **plain)
             assert 2 == value(registry, "board_refused_total", board="jobs")
             assert 1 == value(registry, "board_lost_total", board="jobs")
+            assert 0 == value(registry, "board_undelivered_total", board="jobs")
+            assert 0 == value(registry, "board_epochs_total", board="jobs")
             # Nothing subscribes to events, so the board need not publish them.
             assert value(registry, "board_events_total", kind="done", **plain) is None
 
