@@ -4,9 +4,9 @@
 -- ARGV 9: limit, 10: lease in microseconds, 11: worker, 12: how many claims of this session the
 -- client never read the reply to; then their slots and numbers; then the worker's inbox or '', its
 -- class of kinds, the token up to which it has read everything, how many tasks may be handed to it,
--- and how it waits: 'h' to be handed tasks, 't' to be told only, '' to find out which, 'n' not at all,
--- 'l' to leave for good; then 'any', or 'only' and ids, or 'kinds' and kinds, or to leave 'seen' and
--- what else it has read.
+-- and how it waits: 'h' to be handed tasks, 't' to be told only, '' to find out which, 'n' not at
+-- all, 'l' to leave for good; then 'any', or 'only' and ids, or 'kinds' and kinds, or to leave 'seen'
+-- and what else it has read.
 -- Reply: {first token, microseconds until a task is due or -1, ids, records, tries, ids whose
 -- records are gone, last token, room, workers that are parked, deliveries that were not read, how
 -- the worker waits, tasks that lapsed in deliveries, the time}; the i-th id has the token
@@ -38,7 +38,8 @@ if again then
     end
   end
   if inbox ~= '' and mode ~= 'l' then read_later(inbox, read, last) end
-  return { base, due_in(), ids, records, history, {}, last, mine and mine.room or 0, 0, later, mode, 0, now }
+  local room = mine and mine.room or 0
+  return { base, due_in(), ids, records, history, {}, last, room, 0, later, mode, 0, now }
 end
 
 -- A full server allows HDEL, and after its first write a script may also use memory: claims must
@@ -120,4 +121,5 @@ if ended then
 end
 -- Insert: finish
 if not idle then keep(struct.pack('>ddI4', upto, base, count + (more and MORE or 0))) end
-return { base, due_at, ids, records, history, vanished, upto, room, parked, later, mode, undelivered, now }
+return { base, due_at, ids, records, history, vanished, upto, room, parked, later, mode,
+  undelivered, now }

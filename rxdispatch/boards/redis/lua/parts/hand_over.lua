@@ -63,7 +63,8 @@ local function hand_over()
           local one = kind_of(records[last])
           if size > BYTES or paused_kinds[one] or not takes(inbox.class, one) then break end
           local n = last - at + 1
-          some[1][n], some[2][n], some[3][n], some[4][n] = ids[last], places[last], records[last], past[last]
+          some[1][n], some[2][n] = ids[last], places[last]
+          some[3][n], some[4][n] = records[last], past[last]
           last = last + 1
         end
         if deliver(inbox, unpack(some)) then

@@ -31,7 +31,8 @@ end
 
 -- Looks whether those have gone that were not heard of lately.
 local function look_for_the_gone()
-  local member = call('ZREVRANGEBYLEX', PARKED, '(' .. class .. '\255\255', '[' .. class, 'LIMIT', 0, 1)[1]
+  local below = '(' .. class .. '\255\255'
+  local member = call('ZREVRANGEBYLEX', PARKED, below, '[' .. class, 'LIMIT', 0, 1)[1]
   local other = member and read_inbox(string.sub(member, 19))
   if other and now - other.heard > 5000000 + 200000 * parked then send(other, 'p') end
   if ARGV[8] == '1' or ARGV[at - 1] == '' then
