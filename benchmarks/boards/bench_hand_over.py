@@ -21,6 +21,7 @@ from typing import Any
 import rxdispatch as rxd
 from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import p50_p99
+from benchmarks.support.usage import server_seconds
 from rxdispatch import operators as ops
 
 ROUNDS = 300
@@ -30,12 +31,6 @@ CASES = ((1, 0), (10, 0), (100, 0), (100, 100), (1000, 0))
 CROWD = (1000, 10_000)
 BARE = "bare PUBLISH to a subscriber"
 OURS = "submit until the handler starts"
-
-
-async def server_time(hub: rxd.Hub) -> float:
-    """Return the CPU microseconds of the server's main thread."""
-    info = await hub.client.redis.info("cpu")
-    return 1e6 * float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
 
 
 async def server_calls(hub: rxd.Hub) -> int:
@@ -64,9 +59,13 @@ async def one_by_one(hub: rxd.Hub, record: FigureRecord, workers: int, kinds: in
             work = claims.pipe(ops.execute(handler, max_concurrent=16), ops.settle(board))
             streams.enter_context(work.subscribe())
         await asyncio.sleep(1.0 + workers * 0.004)
-        before, calls, begun = await server_time(hub), await server_calls(hub), time.perf_counter()
+        before, calls, begun = (
+            await server_seconds(hub),
+            await server_calls(hub),
+            time.perf_counter(),
+        )
         await asyncio.sleep(QUIET)
-        waiting = (await server_time(hub) - before) / (time.perf_counter() - begun)
+        waiting = (await server_seconds(hub) - before) / (time.perf_counter() - begun)
         polls = (await server_calls(hub) - calls) / QUIET
         for number in range(ROUNDS):
             begun = time.perf_counter()
@@ -79,12 +78,12 @@ async def one_by_one(hub: rxd.Hub, record: FigureRecord, workers: int, kinds: in
                 pass
             bare.append(time.perf_counter() - begun)
             await asyncio.sleep(PAUSE)
-        before, begun = await server_time(hub), time.perf_counter()
+        before, begun = await server_seconds(hub), time.perf_counter()
         for number in range(ROUNDS):
             await board.submit(rxd.Task(None, kind=names[number % kinds] if kinds else "default"))
             await started.get()
             await asyncio.sleep(PAUSE)
-        spent = await server_time(hub) - before - waiting * (time.perf_counter() - begun)
+        spent = await server_seconds(hub) - before - waiting * (time.perf_counter() - begun)
     await board._intakes.finished()
     await subscriber.aclose()
     what = f"{workers} idle workers" + (f", {kinds} kinds" if kinds else "")
@@ -94,7 +93,9 @@ async def one_by_one(hub: rxd.Hub, record: FigureRecord, workers: int, kinds: in
         record.add(BARE, 1e3 * p50_p99(bare)[place], "ms", group=group)
         limit = 1.5 if not place else None
         record.add(OURS, 1e3 * p50_p99(ours)[place], "ms", group=group, base=BARE, at_most=limit)
-    record.add(what, spent / ROUNDS, "us", group="server CPU a task", at_most=150, judged="value")
+    record.add(
+        what, 1e6 * spent / ROUNDS, "us", group="server CPU a task", at_most=150, judged="value"
+    )
     record.add(what, polls, "1/s", group="calls a second while nothing happens")
 
 

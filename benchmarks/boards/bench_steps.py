@@ -20,6 +20,7 @@ import rxdispatch as rxd
 from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.flood import Flood, followed, published, saved
 from benchmarks.support.sampler import OTHER, Sampler, Steps
+from benchmarks.support.usage import server_seconds
 from rxdispatch import operators as ops
 from rxdispatch.nodes.records import MessageReader
 
@@ -102,13 +103,6 @@ FEED: Final[Steps] = {
 
 async def nothing(_: rxd.Task[str]) -> None:
     """Do nothing."""
-
-
-async def server_seconds(hub: rxd.Hub) -> float:
-    """Return the CPU seconds of the server's main thread so far."""
-    redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
-    info = await redis.info("cpu")
-    return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
 
 
 async def sampled(

@@ -11,11 +11,13 @@ import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
-__all__ = ["WINDOW", "Watch", "cpu_seconds", "memory_mib", "tree"]
+import rxdispatch as rxd
+
+__all__ = ["WINDOW", "Watch", "cpu_seconds", "memory_mib", "server_seconds", "tree"]
 
 #: Seconds over which the use of CPU is averaged before its peak is taken.
 WINDOW: Final = 0.1
@@ -98,3 +100,10 @@ class Watch:
 
 def _cpu(pids: Iterable[int]) -> dict[int, float]:
     return {pid: cpu_seconds(pid) for pid in pids}
+
+
+async def server_seconds(hub: rxd.Hub) -> float:
+    """Return the CPU seconds of the server's main thread so far."""
+    redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
+    info = await redis.info("cpu")
+    return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
