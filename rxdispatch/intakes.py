@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from reactivex.abc import DisposableBase
 from reactivex.disposable import Disposable
@@ -14,9 +14,12 @@ from rxdispatch.claim import Claim, Settlement
 from rxdispatch.log import get_logger
 from rxdispatch.results import ClaimBatch
 
-__all__ = ["Intake", "Intakes", "WorkerInbox", "WorkerInboxListener"]
+__all__ = ["DELIVERY_LEASE", "Intake", "Intakes", "WorkerInbox", "WorkerInboxListener"]
 
 T = TypeVar("T")
+
+DELIVERY_LEASE: Final = 2.0
+"""Seconds in which a worker has to confirm what is handed to it; ``inboxes.lua`` has it too."""
 
 log = get_logger(__name__)
 

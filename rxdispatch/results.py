@@ -49,8 +49,8 @@ class BoardStats:
         refused: Settlements that the board refused because the token was no longer valid: another
             worker may do, or may have done, the same task again.
         lost: Claims whose token a renewal found to be no longer valid, or that were cancelled.
-        epochs: How often another server has taken over the board, as far as this handle has seen:
-            after a failover, or a start.
+        epochs: How many other servers took over the board, by a failover or a start, while this
+            handle was in use.
         undelivered: Tasks that were handed to a worker, which did not confirm them in time, as
             this handle has found. Where the number grows, a host freezes, or a loop is blocked.
     """

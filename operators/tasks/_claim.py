@@ -136,9 +136,7 @@ class _Claimer(Downstream[Claim[Any]]):
         self._sweep = True  # whether it is time to look even without room
         self._done = False
         self._deliveries = 0  # since the last claim
-        # What came while a claim was under way, whose reply may be older.
-        self._due_at = math.inf
-        self._cancelled: set[int] = set()
+        self._due_at = math.inf  # told while a claim was under way, whose reply may be older
         self._outage = Outage(
             lambda error: log.warning("claims_waiting", board=board.name, error=error),
             lambda: log.info("claims_going_on", board=board.name),
@@ -176,7 +174,7 @@ class _Claimer(Downstream[Claim[Any]]):
         """There may be tasks to claim."""
         self._hinted = self._promising = True
         if self._inbox.room is not None:
-            # Even without room: others may have to be told of what this worker leaves.
+            # It looks even without room, so that its claim tells others of what it leaves.
             self._sweep = True
         self._advance()
 
@@ -210,12 +208,7 @@ class _Claimer(Downstream[Claim[Any]]):
 
     def cancelled(self, tokens: Sequence[int]) -> None:
         """The claims with these *tokens* were cancelled; any, if there are none."""
-        if tokens:
-            self._inbox.lose(self._buffer.keeper.held(tokens))
-            if self._claiming is not None:
-                self._cancelled.update(tokens)
-        else:
-            self._buffer.keeper.renew_soon(0.0)
+        self._buffer.cancelled(tokens, self._inbox)
 
     def _on_completed(self) -> None:
         """There are no more hints: look once more and complete."""
@@ -230,7 +223,7 @@ class _Claimer(Downstream[Claim[Any]]):
 
     def _wanted(self) -> int:
         buffer = self._buffer
-        waiting, room = len(buffer.waiting) + buffer.withheld, buffer.room()
+        waiting, room = buffer.pending, buffer.room()
         if room <= 0 and waiting * 2 > self._ahead:
             return 0
         return min(self._prefetch - buffer.keeper.out, room + self._ahead - waiting, self._most)
@@ -238,8 +231,8 @@ class _Claimer(Downstream[Claim[Any]]):
     def _free(self) -> int:
         """For how many tasks there is room now, so that they may be handed over at any time."""
         buffer = self._buffer
-        waiting = len(buffer.waiting) + buffer.withheld
-        return max(0, min(self._prefetch - buffer.keeper.out, buffer.room() - waiting, 65_535))
+        room = buffer.room() - buffer.pending
+        return max(0, min(self._prefetch - buffer.keeper.out, room, 65_535))
 
     def _unparked(self) -> bool:
         """Whether there is room, and the board hands nothing over until the next claim."""
@@ -295,14 +288,13 @@ class _Claimer(Downstream[Claim[Any]]):
                 self._claim(max(0, wanted)), context=self.home.copy()
             )
             self._claiming.add_done_callback(self._claimed, context=self.home.copy())
-        elif self._done and not (promising or buffer.waiting or buffer.withheld or suspects):
+        elif self._done and not (promising or buffer.pending or suspects):
             self.complete()
 
     async def _claim(self, wanted: int) -> None:
         self._hinted = False
         self._deliveries = 0
         self._due_at = math.inf
-        self._cancelled.clear()
         began = self.loop.time()
         # Something may have been handed over since; in this turn, the inbox notes what was read.
         wanted = max(0, min(wanted, self._wanted()))
@@ -328,16 +320,9 @@ class _Claimer(Downstream[Claim[Any]]):
             # A timer may fire slightly early, before the task is due.
             wait = min(wait, max(batch.due_in, SOON))
         self._look_again(max(min(wait, self._due_at - self.loop.time()), SOON))
-        self._handed.add(self._still_wanted(batch.handed), self.loop.time() - began)
-        self._buffer.add(self._still_wanted(batch.claims))
+        self._handed.add(list(batch.handed), self.loop.time() - began)
+        self._buffer.add(batch.claims)
         self._suspects = self._buffer.keeper.suspects
-
-    def _still_wanted(self, claims: Sequence[Claim[Any]]) -> list[Claim[Any]]:
-        """Return those of *claims* that were not cancelled while their claim was under way."""
-        if not self._cancelled:
-            return list(claims)
-        self._inbox.lose([claim for claim in claims if claim.token in self._cancelled])
-        return [claim for claim in claims if claim.token not in self._cancelled]
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
 from reactivex import abc
 
 from rxdispatch.claim import LOST, Claim
+from rxdispatch.intakes import WorkerInbox
 from rxdispatch.listeners import LEAVING
 from rxdispatch.operators.tasks._lease_keeper import LeaseKeeper
 from rxdispatch.protocols import BoardLike, Valve
@@ -70,9 +71,9 @@ class ClaimBuffer:
         return sys.maxsize if self._below is None else self._below.room()
 
     @property
-    def withheld(self) -> int:
-        """How many held claims are not to be emitted yet."""
-        return len(self._withheld)
+    def pending(self) -> int:
+        """How many held claims were not emitted: they wait for room, or for their confirmation."""
+        return len(self.waiting) + len(self._withheld)
 
     def add(self, claims: list[Claim[Any]]) -> None:
         """Hold *claims*, and emit as many as there is room for."""
@@ -97,6 +98,13 @@ class ClaimBuffer:
         self._board._intakes.give_back(
             [c for c in claims if withheld.pop(c.token, None) is not None]
         )
+
+    def cancelled(self, tokens: Sequence[int], inbox: WorkerInbox) -> None:
+        """Stop the work on held claims with these *tokens*; without any, see which are lost."""
+        if tokens:
+            inbox.lose(self.keeper.held(tokens))
+        else:
+            self.keeper.renew_soon(0.0)
 
     def surplus(self, count: int) -> list[Claim[Any]]:
         """Remove and return the last *count* claims that wait."""

@@ -134,11 +134,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
 
     def cancelled(self, tokens: Sequence[int]) -> None:
         """Stop the handlers of claims that were cancelled."""
-        keeper = self._buffer.keeper
-        if tokens:
-            self._inbox.lose(keeper.held(tokens))
-        else:
-            keeper.renew_soon(0.0)
+        self._buffer.cancelled(tokens, self._inbox)
 
     def room(self) -> int:
         """How many more items may wait for their marks or for room below."""

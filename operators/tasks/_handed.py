@@ -10,20 +10,17 @@ from typing import Any, Final
 from rxdispatch.claim import Claim
 from rxdispatch.clock import clock_of, lease_clock_of
 from rxdispatch.errors import StoreUnavailableError
-from rxdispatch.intakes import WorkerInbox
+from rxdispatch.intakes import DELIVERY_LEASE, WorkerInbox
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
 from rxdispatch.operators.tasks._quick_kinds import quick_kinds_of
 from rxdispatch.protocols import BoardLike
 
-__all__ = ["CONFIRM_WITHIN", "LEASE", "Handed"]
+__all__ = ["CONFIRM_WITHIN", "Handed"]
 
 log = get_logger(__name__)
 
-LEASE: Final = 2.0
-"""Seconds in which the board wants to hear of a task that it has handed over."""
-
-CONFIRM_WITHIN: Final = LEASE / 3
+CONFIRM_WITHIN: Final = DELIVERY_LEASE / 3
 """Seconds after which a task that was handed over is confirmed even if its kind is quick."""
 
 
@@ -56,7 +53,7 @@ class Handed:
         self._home = copy_context()
         loop = asyncio.get_running_loop()
         self._clock = lease_clock_of(loop)
-        self._quick = quick_kinds_of(board, LEASE / 10, clock_of(loop))
+        self._quick = quick_kinds_of(board, DELIVERY_LEASE / 10, clock_of(loop))
 
     def add(self, claims: list[Claim[Any]], age: float) -> None:
         """Take *claims* that were handed over *age* seconds ago."""
@@ -64,7 +61,7 @@ class Handed:
             return
         buffer = self._buffer
         buffer.hold(claims, CONFIRM_WITHIN)
-        quick = age <= LEASE / 2 and self._quick.quick(claims)
+        quick = age <= DELIVERY_LEASE / 2 and self._quick.quick(claims)
         self._quick.watch(claims)
         if quick:
             self._release(claims)
@@ -94,7 +91,7 @@ class Handed:
 
         def on_written() -> None:
             # If it is old by now, the board says first whether the claims still hold.
-            if self._clock() - handed_at <= LEASE / 2:
+            if self._clock() - handed_at <= DELIVERY_LEASE / 2:
                 release()
 
         try:

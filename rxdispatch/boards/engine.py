@@ -21,7 +21,6 @@ from rxdispatch.task import Status, Task
 __all__ = [
     "CHUNK",
     "DEFAULTS",
-    "DELIVERY_LEASE",
     "ClaimReply",
     "ClaimedTask",
     "DeadRow",
@@ -40,9 +39,6 @@ CHUNK = 1000
 
 DEFAULTS = (3, 0.0, 100_000)
 """``max_crashes``, ``remember`` and ``dead_limit`` of a board if no handle gives them."""
-
-DELIVERY_LEASE = 2.0
-"""Seconds in which a worker has to confirm what was handed to it; ``inboxes.lua`` has it too."""
 
 Signal = Literal["ready", "joined", "reconnected"]
 

@@ -180,7 +180,7 @@ async def test_a_worker_with_many_unread_deliveries_gets_no_more(server: Place) 
 
 
 async def test_what_lapses_unconfirmed_counts_as_nothing_once(server: Place) -> None:
-    """It is told, counted by the handle that saw it, and then given only to one who asks."""
+    """An event tells it, the handle that finds it counts it, and only a claim gets the task."""
     async with server.bench() as bench:
         board = bench.board()
         waiter = await wait(board, 5, worker="frozen")
@@ -450,7 +450,7 @@ async def test_a_proxy_that_subscribes_elsewhere(server: Place) -> None:
 
 
 async def test_an_inbox_alone_after_a_reconnection_is_handed_tasks_again(server: Place) -> None:
-    """Each new subscription finds out anew."""
+    """After each new subscription, the next parking asks the server again."""
     async with server.bench() as bench:
         waiter = Waiter(bench.board(), None, "w", 30.0)
         second = Channels(bench.other_hub.client)

@@ -137,7 +137,7 @@ async def test_a_delivery_has_at_most_64_kib(server: Place) -> None:
 
 
 async def test_a_large_task_does_not_hide_those_behind_it(server: Place) -> None:
-    """One worker is told of it, and another gets the small ones."""
+    """The large task is announced to one worker, and another gets the small ones."""
     async with server.bench() as bench:
         board = bench.board()
         waiters = await wait_all(board, [9, 9])
@@ -301,7 +301,7 @@ async def test_a_claim_tells_those_that_take_what_it_puts_aside(server: Place) -
     """A worker comes across tasks of another kind, and the parked worker for them is told."""
     async with server.bench() as bench:
         board = bench.board()
-        # Told of the large task, it is slow to claim, and the other is parked after that.
+        # The large task was announced to it; it claims late, when the other is parked.
         slow = await wait(board, 5, ["y"], worker="slow")
         await board.submit(Task(b"-" * 65 * KIB, id="y", kind="y"))
         await caught_up(bench)

@@ -271,7 +271,7 @@ async def test_sigterm_of_a_worker_process_while_tasks_flow(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("until", ["idle", "joined"])
 async def test_streams_with_an_end_beside_parked_workers(until: Any) -> None:
-    """They complete, whoever has run the tasks."""
+    """Their streams complete, also if other workers have run the tasks."""
     async with field() as all_, all_.hand(), all_.hand():
         for n in range(20):
             await all_.board.submit(tasks(20, 20 * n))

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from reactivex import Subject
 
 import rxdispatch as rxd
+from rxdispatch import operators as ops
 from tests.failures.fleet import NOISE, eventually
 from tests.failures.handed import (
     DELIVERY_LEASE,
@@ -90,6 +92,45 @@ async def test_cancel_overtakes_the_reply_to_a_claim(monkeypatch: pytest.MonkeyP
             await eventually(lambda: hand.running == 1)
             assert ["t1"] == hand.started
             assert {"t0": 1} == all_.account.count("dead")
+
+
+async def test_cancel_overtakes_the_reply_to_a_claim_by_id() -> None:
+    """A task that is cancelled meanwhile does not reach the subscriber of ``claim_each``."""
+    async with (
+        field() as all_,
+        SplitProxy(all_.server.target) as proxy,
+        rxd.connect(proxy.target.safe, settings=PATIENT) as hub,
+    ):
+        await all_.board.submit(tasks(2))
+        board: rxd.Board[Any] = hub.board(all_.board.name)
+        named: Subject[str] = Subject()
+        claims: list[rxd.Claim[Any]] = []
+        with named.pipe(ops.claim_each(board, lease=LONG)).subscribe(claims.append):
+            await eventually_listens(all_)
+            gate = proxy.hold(b"EVALSHA", replies=True)
+            for name in ids(2):
+                named.on_next(name)
+            await gate.reached()
+            while (await all_.board.counts()).claimed < 2:
+                await asyncio.sleep(0.001)
+            await all_.board.cancel(["t0"])
+            channels: Any = hub._channels
+            await channels.barrier(10.0)
+            gate.open()
+            await eventually(lambda: bool(claims))
+            assert ["t1"] == [claim.task.id for claim in claims]
+            assert 1 == board.stats.lost
+            await board.settle(claim.done() for claim in claims)
+        await board._intakes.finished()
+
+
+async def eventually_listens(all_: Field) -> None:
+    """Wait until somebody listens to an inbox."""
+
+    async def listens() -> bool:
+        return await subscribers(all_) == 1
+
+    await eventually(listens)
 
 
 async def test_cancel_of_what_waits_for_its_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:

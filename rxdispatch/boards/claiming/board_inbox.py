@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import attrs
 from reactivex.abc import DisposableBase
 
 from rxdispatch.boards.claiming.claim_reader import ClaimReader
 from rxdispatch.boards.claiming.claim_writer import ClaimWriter
-from rxdispatch.boards.engine import DELIVERY_LEASE, ClaimReply, Delivery, Inbox
+from rxdispatch.boards.engine import ClaimReply, Delivery, Inbox
 from rxdispatch.claim import Claim
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import StoreUnavailableError
-from rxdispatch.intakes import Intakes, WorkerInboxListener
+from rxdispatch.intakes import DELIVERY_LEASE, Intakes, WorkerInboxListener
 from rxdispatch.log import get_logger
 from rxdispatch.results import ClaimBatch
 
@@ -56,6 +57,8 @@ class BoardInbox(Generic[P]):
         self._worker = worker
         self._lease = lease
         self._clock = lease_clock_of(asyncio.get_running_loop())
+        self._under_way = 0  # claims
+        self._cancelled: set[int] = set()  # tokens, while a claim is under way
 
     def listen(self, listener: WorkerInboxListener) -> DisposableBase:
         """Call *listener* until the returned disposable is disposed."""
@@ -81,7 +84,14 @@ class BoardInbox(Generic[P]):
             read, park = reply.read, max(0, park - len(reply.found) - len(reply.handed))
             return reply
 
-        return await self._reader.claim(limit, ids, step, self._worker, self._lease)
+        self._under_way += 1
+        try:
+            batch = await self._reader.claim(limit, ids, step, self._worker, self._lease)
+            return self._still_wanted(batch)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._cancelled.clear()
 
     async def confirm(
         self, claims: list[Claim[Any]], on_written: Callable[[], None]
@@ -118,6 +128,22 @@ class BoardInbox(Generic[P]):
         deadline = (now if age == math.inf else delivery.handed_at) + DELIVERY_LEASE
         return self._reader.read(delivery.found, self._worker, deadline), age
 
+    def note_cancelled(self, tokens: Sequence[int]) -> None:
+        """Remember *tokens*: the reply of a claim under way may be older, and have them."""
+        if self._under_way:
+            self._cancelled.update(tokens)
+
+    def _still_wanted(self, batch: ClaimBatch) -> ClaimBatch:
+        if not self._cancelled:
+            return batch
+        both = (*batch.claims, *batch.handed)
+        self.lose(claim for claim in both if claim.token in self._cancelled)
+        claims, handed = (
+            [claim for claim in some if claim.token not in self._cancelled]
+            for some in (batch.claims, batch.handed)
+        )
+        return attrs.evolve(batch, claims=claims, handed=handed)
+
 
 class _Decoding:
     """Passes on what an inbox calls, with claims."""
@@ -127,8 +153,11 @@ class _Decoding:
         self._listener = listener
         self.woken = listener.woken
         self.due = listener.due
-        self.cancelled = listener.cancelled
 
     def delivered(self, delivery: Delivery) -> None:
         claims, age = self._inbox.read(delivery)
         self._listener.delivered(claims, age)
+
+    def cancelled(self, tokens: Sequence[int]) -> None:
+        self._inbox.note_cancelled(tokens)
+        self._listener.cancelled(tokens)

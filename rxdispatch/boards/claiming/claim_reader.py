@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 
 from rxdispatch.boards.engine import (
     CHUNK,
-    DELIVERY_LEASE,
     ClaimedTask,
     ClaimReply,
     Engine,
@@ -18,7 +17,7 @@ from rxdispatch.claim import Claim, ClaimOrigin, Settlement
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.error_text import describe
 from rxdispatch.errors import CodecError
-from rxdispatch.intakes import Intakes
+from rxdispatch.intakes import DELIVERY_LEASE, Intakes
 from rxdispatch.log import get_logger
 from rxdispatch.results import ClaimBatch
 from rxdispatch.task import Task

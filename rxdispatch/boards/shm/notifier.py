@@ -38,7 +38,7 @@ class Notifier:
         self.events: Relay[TaskEvent] = Relay(
             "events", on_first=self._listen, on_last=self._stop_perhaps
         )
-        #: Emits no tokens: whoever holds claims has to look which of them were cancelled.
+        #: Emits an empty tuple when claims were cancelled: their holders look which are lost.
         self.cancelled: Relay[Sequence[int]] = Relay(
             "cancelled", on_first=self._start, on_last=self._stop_perhaps
         )
